@@ -1,0 +1,1 @@
+"""Aligners: the released model, moved back towards the base's gauge."""

@@ -1,0 +1,1 @@
+"""Merges: several models, one model."""

@@ -1,0 +1,1 @@
+"""Recoveries: a merged model, made better with data."""

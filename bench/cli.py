@@ -1,0 +1,192 @@
+"""The command line: ``mergearena ...``.
+
+Exit codes: 0 done; 1 done, but plays failed or a check did not pass; 2 bad input; 3 the disk or the
+system refused; 130 interrupted (what was recorded stays).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench import __version__
+from bench.errors import ArenaError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="**MergeArena**: defenses against attacks on model merging, scored under one set of rules.\n\n"
+    "Start with `mergearena run`; then `list` and `show NAME`.",
+    epilog="Exit codes: 0 done · 1 plays failed or a check did not pass · 2 bad input · 3 disk or system error.",
+)
+zoo_app = typer.Typer(no_args_is_help=True, help="Build, verify and list the suites' models.")
+board_app = typer.Typer(no_args_is_help=True, help="Turn records into the leaderboard.")
+app.add_typer(zoo_app, name="zoo")
+app.add_typer(board_app, name="leaderboard")
+
+SuiteOption = Annotated[str, typer.Option("--suite", help="Suite to play: embedded or text.")]
+
+
+@app.command()
+def run(
+    suite: SuiteOption = "embedded",
+    preset: Annotated[str, typer.Option(help="quick, standard, catalogue or full.")] = "quick",
+    defense: Annotated[
+        list[str] | None, typer.Option(help="Defense to play instead of the preset's, as in 'params(scaling=symmetric)'. Repeatable.")
+    ] = None,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(help="Attack to play instead of the preset's, as in 'weight-matching > ties'. Repeatable."),
+    ] = None,
+    match: Annotated[
+        list[str] | None, typer.Option(help="Match to play instead of the preset's, as victim+donor. Repeatable.")
+    ] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Seed to play instead of the preset's. Repeatable.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Plays at a time; each gets its share of the cores.")] = os.cpu_count() or 1,
+    records: Annotated[
+        Path | None, typer.Option(help="Folder of the records; those that still hold are reused. [runs/SUITE/records]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the board. [runs/SUITE/leaderboard.json]")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Play everything again, replacing records.")] = False,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds that one player may take.")] = 600.0,
+    memory: Annotated[float, typer.Option(min=0.1, help="GiB that one player may allocate.")] = 4.0,
+    examples: Annotated[int, typer.Option(min=1, help="k: examples per task for the data tiers.")] = 256,
+    key: Annotated[
+        str, typer.Option(help="Run key from which the defenses' secret seeds are derived; scoring uses a fresh one.")
+    ] = "mergearena",
+    plugin: Annotated[
+        list[Path] | None, typer.Option(help="Python file with your own players to register. Repeatable.")
+    ] = None,
+) -> None:
+    """Play defenses against attacks, then print the board and write it as JSON and HTML.
+
+    One record per play is written as it finishes: a killed run resumes where it stopped.
+    """
+    from bench import play_command
+
+    folder = Path("runs") / suite
+    code = play_command.run(
+        play_command.Options(
+            suite=suite,
+            preset=preset,
+            defenses=tuple(defense or ()),
+            attacks=tuple(attack or ()),
+            matches=tuple(match or ()),
+            seeds=tuple(seed or ()),
+            jobs=jobs,
+            records=records or folder / "records",
+            out=out or folder / "leaderboard.json",
+            fresh=fresh,
+            timeout=timeout,
+            memory=memory,
+            examples=examples,
+            key=key,
+            plugins=tuple(plugin or ()),
+        ),
+        _console(),
+    )
+    raise typer.Exit(code)
+
+
+@app.command("list")
+def list_players(
+    what: Annotated[str, typer.Argument(help="defenses, attacks, suites or presets; everything by default.")] = "all",
+) -> None:
+    """List players, suites and presets."""
+    from bench import describe
+
+    _console().print(describe.listing(what))
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="A player's name, as `mergearena list` prints it.")]) -> None:
+    """Explain one player: what it computes, its paper, its config with defaults."""
+    from bench import describe
+
+    _console().print(describe.player(name))
+
+
+@zoo_app.command("list")
+def zoo_list(suite: SuiteOption = "embedded") -> None:
+    """Show a suite's tasks, data and models."""
+    from bench import zoo
+
+    _console().print(zoo.listing(suite))
+
+
+@zoo_app.command("verify")
+def zoo_verify(suite: SuiteOption = "embedded") -> None:
+    """Evaluate a suite's models again and compare with the figures stored beside them."""
+    from bench import zoo
+
+    if not zoo.verify(suite, _console()):
+        raise typer.Exit(1)
+
+
+@zoo_app.command("build")
+def zoo_build(
+    suite: SuiteOption = "embedded",
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; the suite's own by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+) -> None:
+    """Train a suite's base and fine-tuned models from nothing."""
+    from bench import zoo
+
+    zoo.build(suite, out, seed, _console())
+
+
+@board_app.command("build")
+def leaderboard_build(
+    records: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("leaderboard/records"),
+    out: Annotated[Path, typer.Option(help="Where to write the board.")] = Path("leaderboard/leaderboard.json"),
+) -> None:
+    """Build leaderboard.json from records: the same records give the same bytes."""
+    from bench import play_command
+
+    play_command.build_board(records, out, _console())
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Options of the command itself."""
+    if show_version:
+        _console().print(f"mergearena {__version__}")
+        raise typer.Exit
+
+
+def _console(**options: Any) -> Any:
+    from rich.console import Console
+
+    # Off a terminal, tables are laid out for a wide log instead of rich's 80 columns.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
+    return Console(width=width, **options)
+
+
+def main() -> None:
+    """Run the command; user errors become one line and an exit code."""
+    try:
+        app()
+    except ArenaError as error:
+        _console(stderr=True).print(f"[bold red]error:[/] {_escaped(str(error))}", highlight=False)
+        sys.exit(2)
+    except OSError as error:
+        _console(stderr=True).print(f"[bold red]error:[/] {_escaped(str(error))}", highlight=False)
+        sys.exit(3)
+    except KeyboardInterrupt:
+        _console(stderr=True).print("interrupted; finished plays are recorded: run the same command to go on")
+        sys.exit(130)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,92 @@
+"""``mergearena list`` and ``show``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+
+from pydantic_core import PydanticUndefined
+from rich import box
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from bench import presets, registry, suites
+from bench.errors import UnknownName
+from bench.game import Kind, Player, Stage
+
+_KINDS: dict[str, tuple[Kind, ...]] = {
+    "defenses": ("defense",),
+    "attacks": ("align", "merge", "recover", "attack"),
+}
+
+
+def listing(what: str) -> RenderableType:
+    """Tables of players, suites and presets.
+
+    Raises:
+        UnknownName: ``what`` is none of them.
+    """
+    sections = {**{name: _players(name, kinds) for name, kinds in _KINDS.items()}}
+    sections["suites"] = _lines("suites", suites.names())
+    sections["presets"] = _lines("presets", presets.NAMES)
+    if what == "all":
+        return Group(*sections.values())
+    if what not in sections:
+        raise UnknownName(f"cannot list {what!r}; there are: {', '.join(sections)}")
+    return sections[what]
+
+
+def _players(title: str, kinds: tuple[Kind, ...]) -> RenderableType:
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_style="bold")
+    for name in ("kind", "name", "tier", "what it does", "source"):
+        table.add_column(name, no_wrap=name != "what it does")
+    for kind in kinds:
+        for player in registry.players(kind):
+            tier = str(player.base_tier) if issubclass(player, Stage) else ""
+            table.add_row(kind, player.name, tier, escape(_summary(player)), player.paper or "ours")
+    return table
+
+
+def _summary(player: type[Player]) -> str:
+    text = inspect.cleandoc(player.__doc__ or "")
+    return " ".join(text.split("\n\n")[0].split()).removesuffix(":")
+
+
+def _lines(title: str, names: Iterable[str]) -> RenderableType:
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_style="bold", show_header=False)
+    for name in names:
+        table.add_row(name)
+    return table
+
+
+def player(name: str) -> RenderableType:
+    """One player, explained.
+
+    Raises:
+        UnknownName: no player has that name; the message suggests some.
+    """
+    found = registry.find(name)
+    head = f"[bold]{found.name}[/]  {found.kind}"
+    if issubclass(found, Stage):
+        head += f", tier {found.base_tier}"
+    parts: list[RenderableType] = [
+        head,
+        f"[dim]source:[/] {escape(found.paper) or 'ours'}   [dim]code:[/] {found.__module__}",
+        "",
+        escape(inspect.cleandoc(found.__doc__ or "")),
+        "",
+    ]
+    if found.Config.model_fields:
+        table = Table(title="config", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+        for column in ("field", "default", "type", "meaning"):
+            table.add_column(column)
+        for field, info in found.Config.model_fields.items():
+            default = "required" if info.default is PydanticUndefined else str(info.default)
+            kind = getattr(info.annotation, "__name__", "") if inspect.isclass(info.annotation) else str(info.annotation)
+            kind = kind.replace("typing.", "")
+            table.add_row(field, default, escape(kind), escape(" ".join((info.description or "").split())))
+        parts.append(table)
+    else:
+        parts.append("[dim]no config[/]")
+    return Group(*parts)

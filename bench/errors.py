@@ -1,0 +1,33 @@
+"""The errors a user can cause. Each message names the thing that is wrong and the remedy."""
+
+
+class ArenaError(Exception):
+    """Bad input: shown as one line by the command line, never as a traceback."""
+
+
+class UnknownName(ArenaError):
+    """A name that nothing is registered under."""
+
+
+class BadConfig(ArenaError):
+    """A config key or value that a player does not accept."""
+
+
+class BadPipeline(ArenaError):
+    """A pipeline that does not parse, or whose stages are in the wrong order."""
+
+
+class BadCheckpoint(ArenaError):
+    """A checkpoint that cannot be loaded, or does not fit its architecture."""
+
+
+class BadRecord(ArenaError):
+    """A record that does not validate against the schema."""
+
+
+class TierViolation(ArenaError):
+    """A player asked for data that its tier does not allow."""
+
+
+class UnsupportedArchitecture(ArenaError):
+    """A model with layers whose symmetries are not known."""

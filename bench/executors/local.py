@@ -1,0 +1,153 @@
+"""The local executor: a fork server with torch loaded, a fresh process per play, a judge per slot.
+
+A player gets a process forked from the clean server in which no other player ever ran, so nothing it does to its
+interpreter outlives it; forking costs milliseconds where starting Python and torch costs seconds. Judges run only
+our code: they persist and keep the test splits in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from bench.cost import Cost
+from bench.games.protection import Play
+from bench.records import Status
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a player's process may use."""
+
+    seconds: float = 600.0
+    memory_gib: float = 4.0
+    threads: int = 1
+    plugins: tuple[Path, ...] = ()
+    """Files that register players beyond the installed ones."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a play."""
+
+    status: Status
+    reason: str | None
+    fields: Mapping[str, Any]
+    """Fields of the record: cost, and where the play succeeded accuracy and the like."""
+    state: Path | None
+    """The returned checkpoint; whoever wants to keep it moves it."""
+
+
+class Slot:
+    """Runs one play at a time: its player in a new process, then its judge."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["bench.executors.worker"])
+        self._judge: tuple[BaseProcess, Connection] | None = None
+
+    def play(self, play: Play, released: Path | None, examples: Mapping[str, Path], out: Path) -> Outcome:
+        """Run and judge one play; ``out`` is an empty folder that the player may write to."""
+        process = self._context.Process(
+            target=_play,
+            args=(play, released, dict(examples), out, self._limits),
+            daemon=True,
+        )
+        process.start()
+        process.join(self._limits.seconds)
+        timed_out = process.is_alive()
+        _kill_group(process)
+        if timed_out:
+            return _failure("timeout", f"did not finish within {self._limits.seconds:g} s")
+        result = out / "result.json"
+        if not result.exists():
+            return _failure("crashed", f"its process ended without a result ({_exit(process.exitcode)})")
+        played = json.loads(result.read_text(encoding="utf-8"))
+        if played["status"] != "ok":
+            return _failure(played["status"], played["reason"])
+        state = out / "state.safetensors"
+        try:
+            judged = self._ask_judge(play, state)
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            self._judge = None
+            return _failure("crashed", "the judge's process died while evaluating; is the machine out of memory?")
+        fields = {"cost": Cost(**played["cost"]), "task_vector_ratio": played["task_vector_ratio"], **judged}
+        return Outcome("ok", None, fields, state)
+
+    def _ask_judge(self, play: Play, state: Path) -> dict[str, Any]:
+        if self._judge is None:
+            ours, theirs = self._context.Pipe()
+            process = self._context.Process(target=_judge, args=(theirs, self._limits), daemon=True)
+            process.start()
+            theirs.close()
+            self._judge = process, ours
+        _, connection = self._judge
+        connection.send((play, state))
+        reply = connection.recv()
+        if isinstance(reply, Exception):
+            raise reply
+        return dict(reply)
+
+    def close(self) -> None:
+        """End the judge."""
+        if self._judge is not None:
+            process, connection = self._judge
+            connection.close()
+            process.join(5)
+            if process.is_alive():
+                process.kill()
+
+
+def _play(*arguments: Any) -> None:
+    from bench.executors import worker
+
+    worker.play(*arguments)
+
+
+def _judge(*arguments: Any) -> None:
+    from bench.executors import worker
+
+    worker.judge(*arguments)
+
+
+def _failure(status: Status, reason: str) -> Outcome:
+    return Outcome(status, reason, {"cost": Cost(), "evaluation_cost": Cost()}, None)
+
+
+def _kill_group(process: BaseProcess) -> None:
+    """End the player and whatever it started."""
+    if process.pid is None:
+        return
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        process.kill()
+    process.join()
+
+
+def _exit(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"
+
+
+def scratch_folder(parent: Path) -> Path:
+    """A new empty folder below ``parent``."""
+    parent.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=parent))
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder and what is in it, if it exists."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,105 @@
+"""What runs in the child processes of the local executor: players, one process per play, and judges.
+
+This module is preloaded by the fork server, so that a new process starts with torch already imported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import traceback
+from importlib import import_module
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import bench._torchvision  # noqa: F401  (before anything that imports torchvision)
+from bench import checkpoints
+from bench.errors import ArenaError
+from bench.executors.local import Limits
+from bench.games import protection
+from bench.games.protection import Play
+from bench.registry import load_plugin
+
+# Slow to import, so loaded once in the fork server; bench.cli because a child imports its parent's main module.
+for _name in ("open_clip", "transformers", "datasets", "bench.cli"):
+    import_module(_name)
+
+GIB = 2**30
+
+
+def play(play: Play, released: Path | None, examples: dict[str, Path], out: Path, limits: Limits) -> None:
+    """Run one player and leave ``state.safetensors`` and ``result.json`` in ``out``.
+
+    Exits 0 with a result or with ``{"status": "failed" | "memory", "reason": ...}``; anything else is a crash.
+    """
+    os.setsid()
+    _silence(out / "log.txt")
+    _limit_memory(limits.memory_gib)
+    torch.set_num_threads(limits.threads)
+    try:
+        for path in limits.plugins:
+            load_plugin(path)
+        if play.kind == "release":
+            played = protection.play_release(play)
+        else:
+            played = protection.play_attack(play, released, examples)
+        checkpoints.save(played.state, out / "state.safetensors")
+        result: dict[str, Any] = {
+            "status": "ok",
+            "cost": played.cost.model_dump(),
+            "task_vector_ratio": played.task_vector_ratio,
+        }
+    except MemoryError as error:
+        result = {"status": "memory", "reason": f"ran out of its {limits.memory_gib:g} GiB of memory: {_line(error)}"}
+    except Exception as error:  # noqa: BLE001 - a player may raise anything; it becomes a recorded failure
+        traceback.print_exc()
+        text = _line(error)
+        if "allocate memory" in text or "alloc_cpu" in text:
+            result = {"status": "memory", "reason": f"ran out of its {limits.memory_gib:g} GiB of memory: {text}"}
+        else:
+            kind = "" if isinstance(error, ArenaError) else f"{type(error).__name__}: "
+            result = {"status": "failed", "reason": kind + text}
+    (out / "result.json").write_text(json.dumps(result), encoding="utf-8")
+
+
+def judge(connection: Connection, limits: Limits) -> None:
+    """Serve (play, checkpoint path) requests until the connection closes; replies are fields of the record."""
+    torch.set_num_threads(limits.threads)
+    while True:
+        try:
+            play, path = connection.recv()
+        except EOFError:
+            return
+        try:
+            connection.send(protection.judge(play, checkpoints.load(path)))
+        except Exception as error:  # noqa: BLE001 - the parent raises it again
+            connection.send(error)
+
+
+def _silence(log: Path) -> None:
+    """Send the player's output to a log, so that it cannot garble the board."""
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", closefd=False)
+
+
+def _limit_memory(gib: float) -> None:
+    """Let the process allocate ``gib`` more than it has: data segment and private mappings (RLIMIT_DATA)."""
+    status = Path("/proc/self/status")
+    if not status.exists():  # not Linux: no limit that covers mappings
+        return
+    present = next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if "VmData" in line)
+    limit = present + int(gib * GIB)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def _line(error: BaseException) -> str:
+    """The first line of an error's message; the whole of it is in the log."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:500]

@@ -1,0 +1,137 @@
+"""Flags: what a reader should distrust, shown beside a result and never silent (after AutoAttack's)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from bench.game import Tier
+from bench.pipeline import Pipeline, parse_attack
+from bench.records import Record
+from bench.scoring import Reference, group, merged_accuracy
+
+LOGIT_TOLERANCE = 1e-3
+POINTS = 0.02
+SPREAD = 0.10
+ERASED = 0.01
+
+
+@dataclass(frozen=True, order=True)
+class Flag:
+    """One finding about a play, an attack or a defense."""
+
+    name: str
+    defense: str
+    attack: str | None
+    match: str
+    detail: str
+
+
+References = dict[tuple[str, int], dict[Tier, Reference]]
+"""(match spelling, seed) -> tier -> reference."""
+
+
+def find_flags(records: Sequence[Record], references: References) -> list[Flag]:
+    """Every flag that these records raise, sorted."""
+    finished = [r for r in records if r.accuracy is not None]
+    attacks = [r for r in finished if r.attack is not None and r.uses_victim]
+    pipelines = {r.attack: parse_attack(r.attack) for r in attacks if r.attack}
+    return sorted(
+        {
+            *_not_function_preserving(finished),
+            *_task_vector_erased(attacks),
+            *_aligner_hurts(attacks, pipelines),
+            *_inversions(attacks, pipelines),
+            *_seed_spread(attacks, references),
+        },
+        key=lambda f: (f.name, f.defense, f.attack or "", f.match, f.detail),
+    )
+
+
+def _where(record: Record) -> str:
+    return f"{'+'.join(record.tasks)} seed {record.seed}"
+
+
+def _not_function_preserving(records: Iterable[Record]) -> Iterable[Flag]:
+    for r in records:
+        if r.claims_function and r.logit_difference is not None and r.logit_difference > LOGIT_TOLERANCE:
+            detail = f"claims to preserve the function; logits differ by {r.logit_difference:.1e} relative"
+            yield Flag("not-function-preserving", r.defense, None, _where(r), detail)
+
+
+def _task_vector_erased(records: Iterable[Record]) -> Iterable[Flag]:
+    for r in records:
+        if r.task_vector_ratio is not None and r.task_vector_ratio < ERASED:
+            detail = f"the aligned victim is the base: its task vector is {r.task_vector_ratio:.2%} of the donors'"
+            yield Flag("task-vector-erased", r.defense, r.attack, _where(r), detail)
+
+
+def _accuracy(record: Record) -> float:
+    assert record.accuracy is not None
+    return merged_accuracy(record.accuracy.test)
+
+
+def _aligner_hurts(records: Iterable[Record], pipelines: dict[str | None, Pipeline]) -> Iterable[Flag]:
+    """An aligner lowers the unprotected merge by more than 2 points."""
+    plain = {}
+    for r in records:
+        pipeline = pipelines[r.attack]
+        if r.defense == "none" and [a.name for a in pipeline.aligners] == ["identity"]:
+            plain[_where(r), _after_alignment(pipeline)] = _accuracy(r)
+    for r in records:
+        before = plain.get((_where(r), _after_alignment(pipelines[r.attack])))
+        if r.defense == "none" and before is not None and before - _accuracy(r) > POINTS:
+            detail = f"lowers the unprotected merge by {100 * (before - _accuracy(r)):.1f} points"
+            yield Flag("aligner-hurts-unprotected", r.defense, r.attack, _where(r), detail)
+
+
+def _after_alignment(pipeline: Pipeline) -> str:
+    return " > ".join(s.spelling for s in pipeline.stages if s.kind != "align")
+
+
+def _inversions(records: Sequence[Record], pipelines: dict[str | None, Pipeline]) -> Iterable[Flag]:
+    """Pairs of attacks that differ only in what they may use, where using more does worse by over 2 points.
+
+    ``tier-inversion``: a lower tier beats a higher; ``budget-inversion``: fewer steps beat more;
+    ``gradient-masked``: a merge beats itself fine-tuned.
+    """
+    for (defense, where), here in group(records, lambda r: (r.defense, _where(r))).items():
+        for less in here:
+            for more in here:
+                name = _more_of_the_same(pipelines[less.attack], pipelines[more.attack])
+                lost = _accuracy(less) - _accuracy(more)
+                if name and lost > POINTS:
+                    detail = f"{100 * lost:.1f} points under {less.attack}, which uses less"
+                    yield Flag(name, defense, more.attack, where, detail)
+
+
+def _more_of_the_same(less: Pipeline, more: Pipeline) -> str | None:
+    """The flag that applies if ``more`` does worse than ``less``, or None if they are not comparable."""
+    if (less.aligners, less.merge) == (more.aligners, more.merge) and not less.recoveries and more.recoveries:
+        return "gradient-masked"
+    if [s.name for s in less.stages] != [s.name for s in more.stages]:
+        return None
+    if less.tier.rank < more.tier.rank:
+        return "tier-inversion"
+    budgets = [[getattr(s.config, "steps", 0) for s in p.stages] for p in (less, more)]
+    if budgets[0] < budgets[1] and _without_steps(less) == _without_steps(more):
+        return "budget-inversion"
+    return None
+
+
+def _without_steps(pipeline: Pipeline) -> list[tuple[str, dict[str, object]]]:
+    return [(s.name, {k: v for k, v in dict(s.config).items() if k != "steps"}) for s in pipeline.stages]
+
+
+def _seed_spread(records: Iterable[Record], references: References) -> Iterable[Flag]:
+    """``recovered`` of one attack on one defense differs by more than 10 points between seeds."""
+    for (defense, attack, tasks), here in group(records, lambda r: (r.defense, r.attack, r.tasks)).items():
+        values = []
+        for r in here:
+            points = references.get(("+".join(tasks), r.seed), {}).get(r.tier or Tier.DATA_FREE)
+            if points is not None and points.is_match and r.accuracy is not None:
+                values.append(points.test.recovered(r.victim, r.accuracy.test))
+        if len(values) > 1 and max(values) - min(values) > SPREAD:
+            detail = f"recovered between {min(values):.2f} and {max(values):.2f}, mean {fmean(values):.2f}"
+            yield Flag("seed-spread", defense, attack, "+".join(tasks), detail)

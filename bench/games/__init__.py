@@ -1,0 +1,1 @@
+"""Games: matches, what to play and how to judge it, one file each."""

@@ -1,0 +1,210 @@
+"""The one spelling of defenses and attacks, its parser, and what a parsed spelling does.
+
+    defense   params(scaling=diagonal)+params(dropout=0.2)        a chain, applied left to right
+    attack    weight-matching+scale-normalization > ties(density=0.2) > finetune(steps=50)
+    attack    finetune-base(steps=50)                             a whole attack stands alone
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, reduce
+from typing import Any
+
+from bench.checkpoints import StateDict
+from bench.errors import ArenaError, BadPipeline
+from bench.game import Align, Attack, AttackerView, Defense, DefenderView, Kind, Merge, Player, Recover, Tier
+from bench.registry import find
+
+_NAME = re.compile(r"\s*([A-Za-z][\w.-]*)\s*")
+_KEY = re.compile(r"\s*([A-Za-z_]\w*)\s*=\s*")
+_VALUE = re.compile(r"""\s*(\[[^\]]*\]|'[^']*'|"[^"]*"|[^,()\[\]>+\s]+)\s*""")
+_WORDS = {"true": True, "false": False, "null": None}
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Defenses applied one after the other; a single defense is a chain of one."""
+
+    defenses: tuple[Defense, ...]
+
+    @property
+    def spelling(self) -> str:
+        """The canonical spelling."""
+        return "+".join(d.spelling for d in self.defenses)
+
+    @property
+    def preserves_function(self) -> bool:
+        """Whether every link claims to."""
+        return all(d.claims_function for d in self.defenses)
+
+    def protect(self, victim: StateDict, view: DefenderView) -> StateDict:
+        """Apply every link."""
+        return reduce(lambda state, defense: defense.protect(state, view), self.defenses, victim)
+
+
+AlignedHook = Callable[[StateDict], None]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A parsed attack: aligners, one merge, recoveries; or one whole attack."""
+
+    aligners: tuple[Align, ...] = ()
+    merge: Merge | None = None
+    recoveries: tuple[Recover, ...] = ()
+    whole: Attack | None = None
+
+    @property
+    def stages(self) -> tuple[Player, ...]:
+        """Every player in order."""
+        if self.whole is not None:
+            return (self.whole,)
+        return (*self.aligners, *((self.merge,) if self.merge else ()), *self.recoveries)
+
+    @property
+    def spelling(self) -> str:
+        """The canonical spelling: aligners > merge > recoveries."""
+        if self.whole is not None:
+            return self.whole.spelling
+        parts = [self.aligners, (self.merge,) if self.merge else (), self.recoveries]
+        return " > ".join("+".join(s.spelling for s in part) for part in parts if part)
+
+    @property
+    def tier(self) -> Tier:
+        """The highest tier that any stage needs."""
+        return max((s.tier for s in self.stages), key=lambda tier: tier.rank)  # type: ignore[attr-defined]
+
+    @property
+    def uses_victim(self) -> bool:
+        """False for baselines, which need not be played against every defense."""
+        return self.whole is None or self.whole.uses_victim
+
+    def run(self, view: AttackerView, on_aligned: AlignedHook | None = None) -> StateDict:
+        """Attack: the one merged model. ``on_aligned`` is shown the victim as the merge will see it."""
+        if self.whole is not None:
+            return self.whole.attack(view)
+        assert self.merge is not None
+        aligned = reduce(lambda state, aligner: aligner.align(state, view), self.aligners, view.released)
+        if on_aligned is not None:
+            on_aligned(aligned)
+        merged = self.merge.merge({view.victim: aligned, **view.donors}, view)
+        return reduce(lambda state, stage: stage.recover(state, view), self.recoveries, merged)
+
+
+@lru_cache(maxsize=4096)
+def parse_defense(text: str) -> Chain:
+    """Read a defense or a chain of them.
+
+    Raises:
+        BadPipeline: it does not parse; the message points at the place.
+        UnknownName, BadConfig: a link is unknown or misconfigured.
+    """
+    segments = _Reader(text).segments(("defense",))
+    if len(segments) != 1:
+        raise BadPipeline(f"a defense has one segment; join its links with '+', not '>': {text}")
+    return Chain(tuple(segments[0]))
+
+
+@lru_cache(maxsize=4096)
+def parse_attack(text: str) -> Pipeline:
+    """Read an attack pipeline; ``task-arithmetic`` alone means ``identity > task-arithmetic``.
+
+    Raises:
+        BadPipeline: it does not parse, or its stages are in the wrong order; the message points at the place.
+        UnknownName, BadConfig: a stage is unknown or misconfigured.
+    """
+    segments = _Reader(text).segments(("align", "merge", "recover", "attack"))
+    kinds = [{stage.kind for stage in segment} for segment in segments]
+    if kinds == [{"attack"}] and len(segments[0]) == 1:
+        return Pipeline(whole=segments[0][0])
+    if kinds[0] == {"merge"}:
+        segments, kinds = [[find("identity", "align")()], *segments], [{"align"}, *kinds]
+    expected = [{"align"}, {"merge"}, {"recover"}][: max(2, len(kinds))]
+    if kinds != expected or len(segments[1]) != 1:
+        shown = " > ".join("+".join(f"{s.name} ({s.kind})" for s in segment) for segment in segments)
+        raise BadPipeline(
+            f"{shown}: an attack is 'aligner+... > one merge > recovery+...' (aligners and recoveries may be "
+            "left out), or one whole attack alone"
+        )
+    recoveries = tuple(segments[2]) if len(segments) == 3 else ()
+    return Pipeline(aligners=tuple(segments[0]), merge=segments[1][0], recoveries=recoveries)
+
+
+@dataclass
+class _Reader:
+    """A recursive-descent reader that remembers where it is, for messages that point."""
+
+    text: str
+    at: int = 0
+
+    def segments(self, kinds: tuple[Kind, ...]) -> list[list[Any]]:
+        """Segments between '>' of players between '+'."""
+        segments: list[list[Any]] = [[self._player(kinds)]]
+        while self.at < len(self.text):
+            mark = self.text[self.at]
+            if mark not in "+>":
+                raise self._error("expected '+', '>' or the end")
+            self.at += 1
+            player = self._player(kinds)
+            if mark == "+":
+                segments[-1].append(player)
+            else:
+                segments.append([player])
+        return segments
+
+    def _player(self, kinds: tuple[Kind, ...]) -> Player:
+        start = len(self.text) - len(self.text[self.at :].lstrip())
+        name = self._match(_NAME, "expected a name")
+        config = self._config() if self.text[self.at : self.at + 1] == "(" else {}
+        try:
+            return find(name, *kinds)(**config)
+        except ArenaError as error:
+            raise type(error)(f"{error}\n{self._pointer(start)}") from None
+
+    def _config(self) -> dict[str, Any]:
+        self.at += 1
+        config: dict[str, Any] = {}
+        while not self._skip(")"):
+            key = self._match(_KEY, "expected key=value or ')'")
+            if key in config:
+                raise self._error(f"{key!r} is given twice")
+            config[key] = _value(self._match(_VALUE, f"expected a value for {key!r}"))
+            if not self._skip(",") and self.text[self.at : self.at + 1] != ")":
+                raise self._error("expected ',' or ')'")
+        return config
+
+    def _skip(self, mark: str) -> bool:
+        rest = self.text[self.at :]
+        blank = len(rest) - len(rest.lstrip())
+        if not rest[blank:].startswith(mark):
+            return False
+        self.at += blank + 1
+        rest = self.text[self.at :]
+        self.at += len(rest) - len(rest.lstrip())
+        return True
+
+    def _match(self, pattern: re.Pattern[str], problem: str) -> str:
+        found = pattern.match(self.text, self.at)
+        if found is None:
+            raise self._error(problem)
+        self.at = found.end()
+        return found.group(1)
+
+    def _error(self, problem: str) -> BadPipeline:
+        return BadPipeline(f"{problem}\n{self._pointer(self.at)}")
+
+    def _pointer(self, at: int) -> str:
+        return f"  {self.text}\n  {' ' * at}^"
+
+
+def _value(text: str) -> Any:
+    if text in _WORDS:
+        return _WORDS[text]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

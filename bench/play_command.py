@@ -1,0 +1,148 @@
+"""``mergearena run`` and ``leaderboard build``: from options to records, board and exit code."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from bench import presets, records, registry, runner, suites, terminal
+from bench.errors import ArenaError
+from bench.executors.local import Limits
+from bench.games.protection import Play, plan
+from bench.pipeline import parse_attack, parse_defense
+from bench.records import Record
+from leaderboard.board import Leaderboard, SuiteBoard
+from leaderboard.build import build, to_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line asks for."""
+
+    suite: str
+    preset: str
+    defenses: tuple[str, ...]
+    attacks: tuple[str, ...]
+    matches: tuple[str, ...]
+    seeds: tuple[int, ...]
+    jobs: int
+    records: Path
+    out: Path
+    fresh: bool
+    timeout: float
+    memory: float
+    examples: int
+    key: str
+    plugins: tuple[Path, ...]
+
+
+def run(options: Options, console: Console) -> int:
+    """Play, print and write the board; 1 if any play failed, else 0."""
+    for path in options.plugins:
+        registry.load_plugin(path)
+    for name, reason in registry.broken().items():
+        console.print(f"[yellow]warning:[/] the players of {name} could not be imported: {reason}")
+    plays = _plan(options, console)
+    limits = Limits(
+        seconds=options.timeout, memory_gib=options.memory, threads=_threads(options.jobs), plugins=options.plugins
+    )
+    with _progress(plays, console) as listener:
+        summary = runner.run(
+            plays, options.records, jobs=options.jobs, limits=limits, fresh=options.fresh, listener=listener
+        )
+    board = build(summary.records)
+    _write(board, options.out, console)
+    for path in summary.set_aside:
+        console.print(f"[yellow]warning:[/] a damaged record was set aside as {path} and replayed")
+    console.print(f"{summary.played} plays played, {summary.reused} reused, records in {options.records}")
+    return 1 if summary.failures else 0
+
+
+def build_board(root: Path, out: Path, console: Console) -> None:
+    """Build the board of every record below ``root``.
+
+    Raises:
+        ArenaError: there is none, or a record is damaged.
+    """
+    found = list(records.read_all(root)) if root.is_dir() else []
+    if not found:
+        raise ArenaError(f"{root}: no records there; `mergearena run --records {root}` makes some")
+    _write(build(found), out, console)
+
+
+def _plan(options: Options, console: Console) -> list[Play]:
+    suite = suites.get(options.suite)
+    tasks = tuple(suite.tasks)
+    grid = presets.preset(options.preset, options.suite, tasks)
+    matches = [presets.parse_match(m, options.suite, tasks) for m in options.matches] or grid.matches
+    attacks = (*presets.BASELINES, *options.attacks) if options.attacks else grid.attacks
+    defenses = options.defenses or grid.defenses
+    chains, pipelines = [parse_defense(d) for d in defenses], [parse_attack(a) for a in attacks]
+    used = dict.fromkeys(task for match in matches for task in match.tasks)
+    with console.status(f"loading suite {options.suite}"):
+        protocol = runner.protocol(options.suite, used, options.key, options.examples)
+    return plan(protocol, matches, options.seeds or grid.seeds, chains, pipelines)
+
+
+def _threads(jobs: int) -> int:
+    return max(1, (os.cpu_count() or 1) // jobs)
+
+
+@contextmanager
+def _progress(plays: Sequence[Play], console: Console, every: float = 2.0) -> Iterator[runner.Listener]:
+    """A live matrix that fills in as records arrive, with a bar below it."""
+    bar = Progress(
+        TextColumn("playing"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[doing]}"),
+        console=console,
+    )
+    task = bar.add_task("play", total=len(plays), doing="")
+    defenses = list(dict.fromkeys(play.defense for play in plays))
+    attacks = [a for a in dict.fromkeys(play.attack for play in plays) if a and parse_attack(a).uses_victim]
+    done: list[Record] = []
+    drawn = 0.0
+    with Live(bar, console=console, refresh_per_second=4, transient=True) as live:
+
+        def listener(record: Record, reused: bool) -> None:
+            nonlocal drawn
+            done.append(record)
+            doing = "reused" if reused else f"{record.defense} × {record.attack or 'release'}"
+            bar.update(task, advance=1, doing=doing)
+            if console.is_terminal and not reused and time.monotonic() - drawn > every:
+                cells = {(c.defense, c.attack): c for s in build(done).suites for c in s.cells}
+                live.update(Group(terminal.matrix(defenses, attacks, cells, "% recovered so far"), bar))
+                drawn = time.monotonic()
+
+        yield listener
+
+
+def _write(board: Leaderboard, out: Path, console: Console) -> None:
+    """Print the board, and write it as JSON and as a page."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    records.write_text(out, to_json(board))
+    page = out.with_suffix(".html")
+    records.write_text(page, _page(board.suites))
+    for suite in board.suites:
+        console.print(terminal.render(suite))
+    console.print(f"board: {out}   page: {page}")
+
+
+def _page(boards: Sequence[SuiteBoard]) -> str:
+    """The terminal's board as one self-contained HTML page."""
+    paper = Console(record=True, width=170, file=io.StringIO())
+    for suite in boards:
+        paper.print(terminal.render(suite))
+    return paper.export_html(clear=False)

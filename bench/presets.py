@@ -1,0 +1,120 @@
+"""Presets: which matches, seeds, defenses and attacks a run plays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+from bench.errors import ArenaError, UnknownName
+from bench.games.protection import Match
+from bench.registry import players
+
+DEFENSES = (
+    "none",
+    "params",
+    "params(scaling=symmetric)",
+    "params(scaling=nonsymmetric)",
+    "params(dropout=task-vector)",
+    "params(dropout=weights)",
+    "params(scaling=nonsymmetric, dropout=task-vector)+params",
+)
+BASELINES = ("base-only", "donors-only", "finetune-base", "finetune-donors")
+_NAIVE = "identity > task-arithmetic"
+_ALIGNED = "weight-matching+gauge-anchor"
+REPRESENTATIVE = (
+    _NAIVE,
+    "identity > average",
+    "weight-matching > task-arithmetic",
+    "weight-matching(similarity=cosine) > ties",
+    "weight-matching+scale-normalization > task-arithmetic",
+    f"{_ALIGNED} > task-arithmetic",
+    f"{_ALIGNED} > ties",
+    f"{_ALIGNED} > dare",
+    f"{_ALIGNED} > dare(then=ties)",
+    f"{_ALIGNED} > task-arithmetic > finetune",
+)
+_ALIGNERS = (
+    "identity",
+    "weight-matching",
+    "weight-matching(similarity=cosine)",
+    "weight-matching+scale-normalization",
+    "gauge-anchor",
+    _ALIGNED,
+)
+_MERGES = ("average", "task-arithmetic", "ties", "dare", "dare(then=ties)")
+CATALOGUE = (
+    *(f"{aligner} > {merge}" for aligner in _ALIGNERS for merge in _MERGES),
+    *(f"{aligner} > task-arithmetic > finetune" for aligner in _ALIGNERS),
+)
+
+# Pairs whose tasks differ and whose victims gain much: what there is to steal is plain after three matches.
+_QUICK = {
+    "embedded": (("animals", "mnist"), ("fashion", "letters"), ("textures", "digits")),
+    "text": (("sections", "sentiment"), ("supersense", "pos"), ("sentiment", "supersense")),
+}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The grid of a named preset on one suite."""
+
+    matches: tuple[Match, ...]
+    seeds: tuple[int, ...]
+    defenses: tuple[str, ...]
+    attacks: tuple[str, ...]
+
+
+NAMES = ("quick", "standard", "catalogue", "full")
+
+
+def preset(name: str, suite: str, tasks: Sequence[str]) -> Preset:
+    """The preset of that name.
+
+    ``quick`` plays three matches once; ``standard``, the official board, makes every task a victim once with three
+    seeds (two on ``text``); ``catalogue`` plays every pipeline on two matches; ``full`` plays all ordered pairs,
+    every victim against all other tasks at once, three seeds, every pipeline.
+
+    Raises:
+        UnknownName: there is none of that name.
+    """
+    pairs = _QUICK.get(suite, tuple(zip(tasks, tasks[1:], strict=False))[:3])
+    if name == "quick":
+        return Preset(_matches(suite, pairs), (0,), DEFENSES, (*BASELINES, *REPRESENTATIVE))
+    if name == "standard":
+        ring = tuple(zip(tasks, (*tasks[1:], tasks[0]), strict=True))
+        seeds = (0, 1) if suite == "text" else (0, 1, 2)
+        return Preset(_matches(suite, ring), seeds, DEFENSES, (*BASELINES, *REPRESENTATIVE))
+    if name == "catalogue":
+        return Preset(_matches(suite, pairs[:2]), (0,), DEFENSES, (*BASELINES, *CATALOGUE))
+    if name == "full":
+        many = tuple((victim, *(t for t in tasks if t != victim)) for victim in tasks)
+        every = (*permutations(tasks, 2), *many)
+        single_donors = tuple(f"donors-only(donor={i})" for i in range(len(tasks) - 1))
+        return Preset(_matches(suite, every), (0, 1, 2), DEFENSES, (*BASELINES, *single_donors, *CATALOGUE))
+    raise UnknownName(f"unknown preset {name!r}; there are: {', '.join(NAMES)}")
+
+
+def _matches(suite: str, groups: Sequence[Sequence[str]]) -> tuple[Match, ...]:
+    return tuple(Match(suite, group[0], tuple(group[1:])) for group in groups)
+
+
+def parse_match(text: str, suite: str, tasks: Sequence[str]) -> Match:
+    """Read ``victim+donor+...``.
+
+    Raises:
+        ArenaError: a task is unknown or named twice, or there is no donor.
+    """
+    names = [name.strip() for name in text.split("+")]
+    for name in names:
+        if name not in tasks:
+            raise UnknownName(f"match {text!r}: unknown task {name!r}; suite {suite} has: {', '.join(tasks)}")
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ArenaError(f"match {text!r}: name a victim and at least one other task, as in {tasks[0]}+{tasks[1]}")
+    return Match(suite, names[0], tuple(names[1:]))
+
+
+def unplayed() -> list[str]:
+    """Registered players that no preset plays; empty in this project, which a test asserts."""
+    spelled = " ".join((*DEFENSES, *BASELINES, *CATALOGUE))
+    return [player.name for player in players() if player.name not in spelled]

@@ -1,0 +1,182 @@
+"""Records: one JSON file per finished play, complete or absent, with everything needed to repeat it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bench.cost import Cost
+from bench.errors import BadRecord
+from bench.game import Tier
+
+SCHEMA_VERSION = 1
+Status = Literal["ok", "failed", "timeout", "memory", "crashed"]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class Accuracy(_Strict):
+    """Task -> share classified right, on the two splits that only the runner reads."""
+
+    validation: dict[str, Share]
+    test: dict[str, Share]
+
+
+class Provenance(_Strict):
+    """What it takes to run this again."""
+
+    code: dict[str, str]
+    """Player -> SHA-256 of its source file."""
+    checkpoints: dict[str, str]
+    """Model -> SHA-256 of its weights."""
+    packages: dict[str, str]
+    python: str
+    device: str
+    threads: int
+    date: str
+    """UTC, ISO 8601."""
+
+
+class Record(_Strict):
+    """One play. ``release``: a defense rewrote a victim. ``attack``: a pipeline met a released model."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    id: str
+    """SHA-256 of what identifies the play: track, suite, match, players, seed, key, protocol."""
+    track: Literal["protection"] = "protection"
+    kind: Literal["release", "attack"]
+    suite: str
+    victim: str
+    donors: tuple[str, ...]
+    """Empty for a release, which does not depend on them."""
+    seed: int
+    key: str
+    """The run key that the defense's secret seed is derived from."""
+    examples: int
+    """k: examples per task that the data tiers may read."""
+    round: int = 0
+    """0 for a defense's first evaluation; evidence contributed later counts up, and never raises a resistance."""
+    defense: str
+    attack: str | None = None
+    tier: Tier | None = None
+    uses_victim: bool = True
+    """False for baselines, which measure the floor."""
+    status: Status
+    reason: str | None = None
+    """Why there is no result, where there is none."""
+    accuracy: Accuracy | None = None
+    claims_function: bool | None = None
+    """Releases: whether the defense claims to preserve the function."""
+    logit_difference: float | None = None
+    """Releases: largest |difference| of logits from the victim's on held-out inputs / largest |logit|."""
+    task_vector_ratio: float | None = None
+    """Attacks: norm of the aligned victim's task vector / mean norm of the donors'."""
+    cost: Cost
+    evaluation_cost: Cost
+    fine_tuning_flops: int
+    """Operations of fine-tuning the victim from the base: the unit of relative cost."""
+    provenance: Provenance
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Record:
+        if (self.status == "ok") != (self.accuracy is not None):
+            raise ValueError("a record has accuracies exactly when its status is ok")
+        if (self.kind == "attack") != (self.attack is not None and self.tier is not None):
+            raise ValueError("an attack record names its attack and tier, a release neither")
+        return self
+
+    @property
+    def match(self) -> tuple[str, str, tuple[str, ...]]:
+        """(suite, victim, donors)."""
+        return self.suite, self.victim, self.donors
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks of the match, the victim first."""
+        return (self.victim, *self.donors)
+
+    @property
+    def relative_cost(self) -> float:
+        """Attack operations / operations of fine-tuning the victim from the base."""
+        return self.cost.flops / self.fine_tuning_flops
+
+
+def identify(parts: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical JSON of what identifies a play."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def path_of(record: Record, root: Path) -> Path:
+    """Where a record lives: readable folders, and the first digits of the id to keep names apart."""
+    where = "+".join(record.tasks)
+    what = f"{_slug(record.attack)}.s{record.seed}" if record.attack else f"release.s{record.seed}"
+    return root / record.suite / where / _slug(record.defense) / f"{what}.{record.id[:12]}.json"
+
+
+def _slug(spelling: str, most: int = 80) -> str:
+    return re.sub(r"[^A-Za-z0-9.+=-]+", "_", spelling).strip("_")[:most]
+
+
+def write(record: Record, root: Path) -> Path:
+    """Write a record atomically: a reader, or a kill -9, sees the whole file or none.
+
+    Raises:
+        OSError: the disk is full or not writable; nothing is left behind and no other record is touched.
+    """
+    path = path_of(record, root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, record.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read(path: Path) -> Record:
+    """Read one record.
+
+    Raises:
+        BadRecord: it is not JSON, or does not fit the schema; the message names the file and the field.
+    """
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise BadRecord(f"{path}: {where}: {first['msg']}. Delete the file and run again to replay it.") from None
+
+
+def read_all(root: Path) -> Iterator[Record]:
+    """Every record below a folder, in the order of their ids.
+
+    Raises:
+        BadRecord: a file is damaged; the message names it.
+    """
+    return iter(sorted((read(path) for path in files(root)), key=lambda record: record.id))
+
+
+def files(root: Path) -> list[Path]:
+    """The record files below a folder."""
+    return sorted(p for p in root.rglob("*.json") if not p.name.startswith("."))

@@ -1,0 +1,150 @@
+"""Players by name: registration, entry points, and lookups that say what you may have meant."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import create_model
+
+from bench.errors import ArenaError, UnknownName
+from bench.game import Align, Attack, Config, Defense, Kind, Merge, Player, Recover, Tier
+
+P = TypeVar("P")
+ENTRY_POINTS = ("mergearena.defenses", "mergearena.attacks")
+"""Groups through which installed packages (ours too) add players: each entry names a module to import."""
+
+_METHOD: dict[Kind, tuple[type[Player], str]] = {
+    "defense": (Defense, "protect"),
+    "align": (Align, "align"),
+    "merge": (Merge, "merge"),
+    "recover": (Recover, "recover"),
+    "attack": (Attack, "attack"),
+}
+_players: dict[str, type[Player]] = {}
+_broken: dict[str, str] = {}
+
+
+def register(kind: Kind) -> Callable[..., Callable[[P], P]]:
+    """The decorator factory of one kind: ``register("defense")("name")`` takes a class or a function.
+
+    A function's keyword-only parameters become its config; ``paper``, ``tier`` and ``preserves_function``
+    are given to the decorator.
+    """
+
+    def named(name: str, *, paper: str = "", tier: Tier | str = "data-free", **traits: Any) -> Callable[[P], P]:
+        def add(target: P) -> P:
+            if inspect.isclass(target):
+                player: type[Player] = target
+            else:
+                player = _from_function(kind, target, paper=paper, base_tier=Tier(tier), **traits)  # type: ignore[arg-type]
+            _add(name, kind, player)
+            return target
+
+        return add
+
+    return named
+
+
+def _from_function(kind: Kind, function: Callable[..., Any], **traits: Any) -> type[Player]:
+    """A player class around a plain function."""
+    parent, method = _METHOD[kind]
+    parameters = inspect.signature(function, eval_str=True).parameters.values()
+    fields: dict[str, Any] = {
+        p.name: (p.annotation, p.default) for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    config = create_model(f"{function.__name__}_config", __base__=Config, **fields)
+
+    def play(self: Player, *arguments: Any) -> Any:
+        return function(*arguments, **dict(self.config))
+
+    body = {method: play, "Config": config, "__doc__": function.__doc__, "__module__": function.__module__}
+    return type(function.__name__, (parent,), {**body, **traits})
+
+
+def _add(name: str, kind: Kind, player: type[Player]) -> None:
+    if player.kind != kind:
+        raise ArenaError(f"{name!r} is registered as {kind} but is a {player.kind}; use the decorator of its kind")
+    if not (player.__doc__ or "").strip():
+        raise ArenaError(f"{name!r} has no docstring; say what it computes and from which paper")
+    other = _players.get(name)
+    if other is not None and (other.__module__, other.__qualname__) != (player.__module__, player.__qualname__):
+        raise ArenaError(f"the name {name!r} is taken by {other.__module__}.{other.__qualname__}; choose another")
+    player.name = name
+    _players[name] = player
+
+
+@cache
+def load() -> None:
+    """Import every entry point once. One that fails is noted in :func:`broken` and stops nothing."""
+    for group in ENTRY_POINTS:
+        for entry in entry_points(group=group):
+            try:
+                entry.load()
+            except Exception as error:  # noqa: BLE001 - whatever a stranger's package raises
+                _broken[entry.value] = f"{type(error).__name__}: {error}"
+
+
+def broken() -> dict[str, str]:
+    """Entry points that could not be imported, with the reason."""
+    load()
+    return dict(_broken)
+
+
+def players(*kinds: Kind) -> Iterator[type[Player]]:
+    """Every player of these kinds (of all, if none is named), by name."""
+    load()
+    return (p for _, p in sorted(_players.items()) if not kinds or p.kind in kinds)
+
+
+def find(name: str, *kinds: Kind) -> type[Player]:
+    """The player of that name.
+
+    Raises:
+        UnknownName: none of these kinds has it; the message suggests the nearest names.
+    """
+    known = {p.name: p for p in players(*kinds)}
+    if name in known:
+        return known[name]
+    what = " or ".join(kinds) if kinds else "player"
+    if name in _players:
+        raise UnknownName(f"{name!r} is a {_players[name].kind}, not a {what}")
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are: {', '.join(known)}"
+    raise UnknownName(f"unknown {what} {name!r}; {hint}")
+
+
+def import_all(package: str) -> None:
+    """Import every module below a package, so that its decorators run."""
+    root = import_module(package)
+    for module in pkgutil.walk_packages(root.__path__, prefix=f"{package}."):
+        if not module.name.endswith(".builtin"):
+            import_module(module.name)
+
+
+def load_plugin(path: Path) -> None:
+    """Import a file so that its decorators register its players.
+
+    Raises:
+        ArenaError: there is no such file, or importing it fails.
+    """
+    spec = importlib.util.spec_from_file_location(f"mergearena_plugin_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ArenaError(f"{path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except ArenaError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a stranger's file raises
+        raise ArenaError(f"{path}: importing it raised {type(error).__name__}: {error}") from error

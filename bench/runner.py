@@ -1,0 +1,267 @@
+"""The runner: take a plan, play what has no record yet, write one record per play.
+
+It knows no player and no rule: it finds players through the registry and leaves playing and judging to the game.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from queue import SimpleQueue
+
+from bench import checkpoints, records, suites
+from bench.errors import BadRecord
+from bench.executors.local import Limits, Outcome, Slot, remove, scratch_folder
+from bench.game import Player
+from bench.games import protection
+from bench.games.protection import Play, Protocol
+from bench.records import Provenance, Record
+
+PACKAGES = ("mergearena", "torch", "numpy", "scipy", "open_clip_torch", "transformers", "safetensors")
+SCRATCH = ".scratch"
+
+
+@dataclass
+class Summary:
+    """What a run did."""
+
+    records: list[Record] = field(default_factory=list)
+    reused: int = 0
+    played: int = 0
+    set_aside: list[Path] = field(default_factory=list)
+    """Damaged record files that were renamed and replayed."""
+
+    @property
+    def failures(self) -> list[Record]:
+        """The plays that gave no result."""
+        return [record for record in self.records if record.status != "ok"]
+
+
+Listener = Callable[[Record, bool], None]
+"""Told of every record as it comes, and whether it was reused."""
+
+
+def protocol(suite_name: str, tasks: Iterable[str], key: str, examples: int) -> Protocol:
+    """The protocol of a run, with the hashes of every checkpoint that it touches."""
+    suite = suites.get(suite_name)
+    suite.prepare()
+    hashes = {"base": checkpoints.fingerprint(suite.base())}
+    hashes |= {task: checkpoints.fingerprint(suite.finetuned(task)) for task in tasks}
+    return Protocol(suite=suite_name, key=key, examples=examples, checkpoints=hashes)
+
+
+def run(
+    plays: Sequence[Play],
+    root: Path,
+    *,
+    jobs: int,
+    limits: Limits,
+    fresh: bool = False,
+    listener: Listener = lambda record, reused: None,
+) -> Summary:
+    """Play a plan and return its records; records already below ``root`` that still hold are reused.
+
+    A record holds if its id and the source of its players are those of the plan. Every record is written before the next
+    play of its slot starts, so a killed run loses at most the plays under way.
+
+    Raises:
+        OSError: a record could not be written (disk full); those written before stay.
+    """
+    summary = Summary()
+    held, summary.set_aside = ({}, []) if fresh else _held(root)
+    todo: list[Play] = []
+    for play in plays:
+        record = held.get(play.id)
+        if record is not None and record.provenance.code == code_of(play):
+            summary.records.append(record)
+            summary.reused += 1
+            listener(record, True)
+        else:
+            todo.append(play)
+    if todo:
+        with _Session(root, jobs, limits) as session:
+            for record in session.play(todo, {record.id: record for record in summary.records}):
+                summary.records.append(record)
+                summary.played += 1
+                listener(record, False)
+    remove(root / SCRATCH)
+    return summary
+
+
+def _held(root: Path) -> tuple[dict[str, Record], list[Path]]:
+    """The readable records by id; damaged files are renamed to ``*.damaged``, so that nothing is lost."""
+    held, damaged = {}, []
+    for path in records.files(root):
+        try:
+            record = records.read(path)
+        except BadRecord:
+            aside = path.with_suffix(".json.damaged")
+            path.rename(aside)
+            damaged.append(aside)
+        else:
+            held[record.id] = record
+    return held, damaged
+
+
+class _Session:
+    """The processes and scratch files of one run."""
+
+    def __init__(self, root: Path, jobs: int, limits: Limits) -> None:
+        self._root = root
+        self._scratch = root / SCRATCH
+        self._limits = limits
+        self._jobs = jobs
+        self._slots: SimpleQueue[Slot] = SimpleQueue()
+        self._all_slots = [Slot(limits) for _ in range(jobs)]
+        for slot in self._all_slots:
+            self._slots.put(slot)
+
+    def __enter__(self) -> _Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for slot in self._all_slots:
+            slot.close()
+
+    def play(self, todo: Sequence[Play], done: Mapping[str, Record]) -> Iterable[Record]:
+        """Play everything, releases before the attacks that need them; yield records as they finish."""
+        failed = {id_ for id_, record in done.items() if record.kind == "release" and record.status != "ok"}
+        # Releases that a resumed run needs again as checkpoints, though their records stand.
+        wanted = {r.id: r for play in todo if (r := play.release) is not None and r.id not in failed}
+        queued = {play.id for play in todo}
+        again = {id_ for id_ in wanted if id_ not in queued and not self._released(id_).exists()}
+        waiting = deque([*(wanted[id_] for id_ in wanted if id_ in again), *todo])
+        pending_releases = again | {play.id for play in todo if play.kind == "release"}
+        running: dict[Future[Record], Play] = {}
+        with ThreadPoolExecutor(self._jobs) as pool:
+            try:
+                while waiting or running:
+                    for play in list(waiting):
+                        if len(running) >= self._jobs:
+                            break
+                        needs = play.release
+                        if needs is not None and needs.id in pending_releases:
+                            continue
+                        waiting.remove(play)
+                        if needs is not None and needs.id in failed:
+                            yield self._record(play, _without_release())
+                            continue
+                        running[pool.submit(self._one, play)] = play
+                    if not running:
+                        continue
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        play = running.pop(future)
+                        record = future.result()
+                        if play.kind == "release":
+                            pending_releases.discard(play.id)
+                            if record.status != "ok":
+                                failed.add(play.id)
+                        if play.id not in again:
+                            yield record
+            finally:
+                for future in running:
+                    future.cancel()
+
+    def _one(self, play: Play) -> Record:
+        slot = self._slots.get()
+        out = scratch_folder(self._scratch)
+        try:
+            released = self._released(play.release.id) if play.release else None
+            outcome = slot.play(play, released, self._examples(play), out)
+            record = self._record(play, outcome)
+            if play.kind == "release" and outcome.state is not None:
+                shutil.move(outcome.state, self._released(play.id))
+            return record
+        finally:
+            remove(out)
+            self._slots.put(slot)
+
+    def _released(self, id_: str) -> Path:
+        return self._scratch / f"{id_}.safetensors"
+
+    def _examples(self, play: Play) -> dict[str, Path]:
+        """The files that an attack of a data tier may read, written once per task and seed."""
+        if play.kind == "release" or play.pipeline.tier.rank == 0:
+            return {}
+        suite = suites.get(play.protocol.suite)
+        paths = {}
+        for task in play.tasks:
+            path = self._scratch / f"examples.{task}.{play.seed}.{play.protocol.examples}.safetensors"
+            if not path.exists():
+                inputs, labels = protection.draw_examples(suite, task, play.protocol.examples, play.seed)
+                checkpoints.save({"inputs": inputs, "labels": labels}, path)
+            paths[task] = path
+        return paths
+
+    def _record(self, play: Play, outcome: Outcome) -> Record:
+        record = Record(
+            id=play.id,
+            kind="release" if play.attack is None else "attack",
+            suite=play.protocol.suite,
+            victim=play.victim,
+            donors=play.donors,
+            seed=play.seed,
+            key=play.protocol.key,
+            examples=play.protocol.examples,
+            defense=play.defense,
+            attack=play.attack,
+            tier=play.pipeline.tier if play.attack else None,
+            uses_victim=play.pipeline.uses_victim if play.attack else True,
+            claims_function=None if play.attack else play.chain.preserves_function,
+            status=outcome.status,
+            reason=outcome.reason,
+            fine_tuning_flops=_fine_tuning_flops(play.protocol.suite),
+            provenance=Provenance(
+                code=code_of(play),
+                checkpoints={name: play.protocol.checkpoints[name] for name in ("base", *play.tasks)},
+                packages=_packages(),
+                python=platform.python_version(),
+                device="cpu",
+                threads=self._limits.threads,
+                date=datetime.now(UTC).isoformat(timespec="seconds"),
+            ),
+            **outcome.fields,
+        )
+        records.write(record, self._root)
+        return record
+
+
+def _without_release() -> Outcome:
+    from bench.cost import Cost
+
+    return Outcome("failed", "its defense released nothing", {"cost": Cost(), "evaluation_cost": Cost()}, None)
+
+
+def code_of(play: Play) -> dict[str, str]:
+    """Player -> SHA-256 of the source file it is defined in."""
+    players: list[Player] = list(play.chain.defenses)
+    if play.attack is not None:
+        players += play.pipeline.stages
+    return {player.name: _source_hash(type(player).__module__) for player in players}
+
+
+@cache
+def _source_hash(module: str) -> str:
+    import hashlib
+
+    path = getattr(sys.modules.get(module), "__file__", None)
+    return hashlib.sha256(Path(path).read_bytes() if path else module.encode()).hexdigest()
+
+
+@cache
+def _packages() -> dict[str, str]:
+    return {name: version(name) for name in PACKAGES}
+
+
+@cache
+def _fine_tuning_flops(suite: str) -> int:
+    return protection.fine_tuning_flops(suites.get(suite))

@@ -1,0 +1,70 @@
+"""The embedded suite behind the common interface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache, cached_property
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from bench.checkpoints import StateDict
+from bench.suites import embedded
+from bench.suites.base import Split, Suite, Task
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class EmbeddedSuite(Suite):
+    """A small CLIP on six real image tasks; data and weights ship in the package."""
+
+    name = "embedded"
+
+    @cached_property
+    def tasks(self) -> Mapping[str, Task]:
+        """The six tasks."""
+        return {
+            name: Task(
+                name=name, title=spec.title, classes=spec.classes, source=spec.source, licence=spec.licence
+            )
+            for name, spec in embedded.TASKS.items()
+        }
+
+    @property
+    def fine_tuning_examples(self) -> int:
+        """Steps x batch of the published recipe."""
+        from bench.suites.embedded.finetune import FinetuneConfig
+
+        recipe = FinetuneConfig()
+        return recipe.steps * recipe.batch
+
+    def dataset(self, task: str, split: Split) -> Dataset:
+        """Grey pictures and labels of one split."""
+        return embedded.load_split(task, split)
+
+    @cache  # noqa: B019 - one suite object lives as long as the process
+    def load(self, task: str, split: Split) -> tuple[Tensor, Tensor]:
+        """Pictures N x 3 x 28 x 28 in [-1, 1] and labels N."""
+        return embedded.images(task, split)
+
+    def encoder(self) -> nn.Module:
+        """The vision tower."""
+        return embedded.vision_tower()
+
+    def features(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """Image embeddings B x D."""
+        return model(inputs)
+
+    @cache  # noqa: B019
+    def head(self, task: str) -> Tensor:
+        """Zero-shot head from prompts, C x D."""
+        return embedded.head(task)
+
+    def base(self) -> StateDict:
+        """The vision tower before fine-tuning."""
+        return embedded.base_state()
+
+    def finetuned(self, task: str) -> StateDict:
+        """The vision tower fine-tuned on one task."""
+        return embedded.finetuned_state(task)

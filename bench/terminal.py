@@ -1,0 +1,168 @@
+"""The board in the terminal, drawn from the same data as leaderboard.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from string import ascii_letters
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from bench.game import Tier
+
+if TYPE_CHECKING:
+    from leaderboard.board import AttackPart, CellPart, DefensePart, SuiteBoard
+
+# Recovered skill from none (the defense holds) to all (it is broken): backgrounds with their readable foregrounds.
+_SHADES = (
+    (0.05, "black on #7bc87c"),
+    (0.25, "black on #c5e8a3"),
+    (0.50, "black on #fdf0a6"),
+    (0.75, "black on #fdbf6f"),
+    (0.95, "black on #f58a5b"),
+    (1.01, "white on #c0302b"),
+)
+_STATUS = {"failed": "✗", "crashed": "✗", "timeout": "⏱", "memory": "mem"}
+
+
+def matrix(
+    defenses: Sequence[str], attacks: Sequence[str], cells: Mapping[tuple[str, str], CellPart], title: str
+) -> Table:
+    """Defenses x attacks, coloured by ``recovered``; attacks are lettered as in :func:`attack_table`."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_style="bold", padding=(0, 1))
+    table.add_column("defense", no_wrap=True)
+    for letter in letters(attacks).values():
+        table.add_column(letter, justify="right")
+    for defense in defenses:
+        table.add_row(defense, *(_cell(cells.get((defense, attack))) for attack in attacks))
+    return table
+
+
+def letters(attacks: Sequence[str]) -> dict[str, str]:
+    """Attack -> the letters that stand for it in the matrix."""
+    one = ascii_letters
+    return {a: one[i] if i < len(one) else one[i // len(one) - 1] + one[i % len(one)] for i, a in enumerate(attacks)}
+
+
+def _cell(cell: CellPart | None) -> Text:
+    if cell is None:
+        return Text("·", style="dim")
+    if cell.recovered is None:
+        worst = next((status for status in cell.status if status != "ok"), None)
+        return Text(_STATUS.get(worst or "", "–"), style="bold red" if worst else "dim")
+    style = next(style for limit, style in _SHADES if cell.recovered < limit)
+    return Text(f"{100 * cell.recovered:3.0f}", style=style)
+
+
+def render(board: SuiteBoard) -> RenderableType:
+    """The whole board of one suite."""
+    against = [a.attack for a in board.attacks if a.uses_victim]
+    cells = {(c.defense, c.attack): c for c in board.cells}
+    ordered = [d.defense for d in board.defenses]
+    title = f"{board.suite}: % of the victim's skill that each attack recovers (0 = the defense holds)"
+    parts: list[RenderableType] = [
+        matrix(ordered, against, cells, title),
+        defense_table(board.defenses),
+        attack_table(board.attacks, letters(against)),
+        match_table(board),
+    ]
+    if board.flags:
+        parts.append(_flags(board))
+    if board.failures:
+        parts.append(failure_table(board))
+    return Group(*parts)
+
+
+def defense_table(rows: Sequence[DefensePart]) -> Table:
+    """The ranking of defenses."""
+    table = Table(title="defenses, by resistance (95 % interval)", box=box.SIMPLE_HEAD, title_style="bold")
+    for name in ("rank", "defense", *Tier, "protected", "fidelity", "logits", "cost", "flags"):
+        table.add_column(name, justify="left" if name in ("defense", "flags") else "right")
+    for row in rows:
+        resistances = [
+            f"{r.mean:.2f} [{r.low:.2f}, {r.high:.2f}]" if (r := row.resistance.get(tier)) else "–" for tier in Tier
+        ]
+        tie = row.rank is not None and sum(other.rank == row.rank for other in rows) > 1
+        table.add_row(
+            "–" if row.rank is None else f"{row.rank}{' tie' if tie else ''}",
+            row.defense,
+            *resistances,
+            _percent(row.protected_accuracy),
+            "–" if row.fidelity is None else f"{row.fidelity:.3f}",
+            "–" if row.logit_difference is None else f"{row.logit_difference:.0e}",
+            _relative(row.relative_protect_cost),
+            ", ".join(filter(None, (row.unranked_because, *row.flags))),
+        )
+    return table
+
+
+def attack_table(rows: Sequence[AttackPart], named: Mapping[str, str]) -> Table:
+    """The ranking of attacks with what they cost; baselines last."""
+    table = Table(
+        title="attacks, by mean recovered over the defenses (cost: share of fine-tuning the victim from the base)",
+        box=box.SIMPLE_HEAD,
+        title_style="bold",
+    )
+    for name in ("", "attack", "tier", "recovered", "strongest in", "merged", "cost", "seconds", "flags"):
+        table.add_column(name, justify="left" if name in ("", "attack", "tier", "flags") else "right")
+    for row in rows:
+        table.add_row(
+            named.get(row.attack, ""),
+            row.attack,
+            row.tier,
+            _percent(row.recovered) if row.uses_victim else "baseline",
+            _percent(row.strongest_share),
+            _percent(row.merged_accuracy),
+            _relative(row.relative_cost),
+            f"{row.cost.wall_seconds:.2f}" if row.cost else "–",
+            ", ".join((*row.flags, *((f"{row.failures} failed",) if row.failures else ()))),
+        )
+    return table
+
+
+def match_table(board: SuiteBoard) -> Table:
+    """The reference points of every match."""
+    table = Table(title="matches: floor → ceiling of the victim's accuracy", box=box.SIMPLE_HEAD, title_style="bold")
+    for name in ("match", "seed", "fine-tuned", *Tier):
+        table.add_column(name, justify="left" if name == "match" else "right")
+    for m in board.matches:
+        spans = [
+            f"{100 * t.floor:.1f} → {100 * t.ceiling:.1f}{'' if t.is_match else ' (not a match)'}"
+            if (t := m.tiers.get(tier))
+            else "–"
+            for tier in Tier
+        ]
+        table.add_row(m.match, str(m.seed), _percent(m.finetuned), *spans)
+    return table
+
+
+def _flags(board: SuiteBoard, most: int = 12) -> Table:
+    table = Table(title="flags", box=box.SIMPLE_HEAD, title_style="bold")
+    for name in ("flag", "defense", "attack", "match", "why"):
+        table.add_column(name)
+    for flag in board.flags[:most]:
+        table.add_row(f"[yellow]{flag.name}[/]", flag.defense, flag.attack or "", flag.match, flag.detail)
+    if len(board.flags) > most:
+        table.add_row(f"… {len(board.flags) - most} more in leaderboard.json", "", "", "", "")
+    return table
+
+
+def failure_table(board: SuiteBoard) -> Table:
+    """Every play without a result, with the reason."""
+    table = Table(title=f"[red]{len(board.failures)} plays failed[/]", box=box.SIMPLE_HEAD, title_style="bold")
+    for name in ("defense", "attack", "match", "seed", "status", "reason"):
+        table.add_column(name)
+    for f in board.failures:
+        table.add_row(f.defense, f.attack or "(release)", f.match, str(f.seed), f.status, Text(f.reason))
+    return table
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def _relative(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2g} %"

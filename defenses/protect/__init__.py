@@ -1,0 +1,1 @@
+"""Protections: rewrites of a victim before release."""

@@ -1,0 +1,120 @@
+"""PaRaMS: permute MLPs away from the base, rescale attention heads at random."""
+
+import math
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+import defenses
+from bench.architecture import Architecture, Element, Gauge
+from bench.checkpoints import StateDict
+from bench.game import Defense, DefenderView, DefenseConfig
+from bench.merging import drop_and_rescale
+
+Scaling = Literal["diagonal", "symmetric", "nonsymmetric"]
+
+
+@defenses.register("params")
+class PaRaMS(Defense):
+    """Parameter rearrangement and random multi-head scaling (Wei et al., ICCV 2025).
+
+    Per MLP, the permutation of hidden units that *maximises* the distance to the base,
+
+        P = argmax_P |theta0_mlp - P theta_mlp|^2 = argmin_P <W0_fc, P W_fc> + <b0, P b> + <W0_proj, W_proj P^T>,
+
+    a linear assignment. Per attention head, random invertible A and B: Q -> A Q, K -> A^-T K, V -> B V, O -> O B^-1.
+    ``dropout`` prunes the MLPs before that, so that the released weights are farther from the base's.
+
+    Claims: merging destroys the victim's skill while its own accuracy is kept exactly. Broken by matching the hidden
+    units to the public base (``weight-matching``) and solving for the gauge (``scale-normalization`` for diagonal
+    scaling, ``gauge-anchor`` for all three). Deviations: matrices are applied in float64 and rounded once; a random A is
+    drawn again while its condition number exceeds 1e4, beyond which float32 no longer preserves the function.
+    """
+
+    paper = "arXiv 2503.07661"
+
+    class Config(DefenseConfig):
+        """The published modes and defaults."""
+
+        scaling: Scaling = "diagonal"
+        """Random matrices: diagonal, entries uniform in [0.05, 20]; symmetric, U diag(s) U^T with s log-uniform in
+        [0.05, 20]; nonsymmetric, (N(0, 1) + 1e-3 I) diag(s) with s log-uniform in [0.1, 15]."""
+        dropout: Literal["none", "task-vector", "weights"] = "none"
+        """Dropout pruning of the MLPs: of entries of the task vector, or of the weights; the rest is rescaled."""
+        rate: Annotated[float, Field(ge=0, lt=1)] = 0.2
+        """Share of entries that dropout prunes."""
+
+    @property
+    def claims_function(self) -> bool:
+        """Rearrangement and scaling keep the function; dropout does not."""
+        return self.config.dropout == "none" or self.config.rate == 0
+
+    def protect(self, victim: StateDict, view: DefenderView) -> StateDict:
+        """The rearranged, rescaled model."""
+        architecture, generator = view.architecture, view.generator
+        pruned = self._prune(victim, view)
+        return architecture.apply(
+            pruned,
+            Element(
+                farthest_permutations(architecture, view.base, pruned),
+                {
+                    group.name: Gauge(
+                        random_matrices(self.config.scaling, group.kv_heads, group.width, generator),
+                        random_matrices(self.config.scaling, group.kv_heads, group.width, generator),
+                        torch.arange(group.kv_heads),
+                    )
+                    for group in architecture.attentions
+                },
+            ),
+        )
+
+    def _prune(self, victim: StateDict, view: DefenderView) -> StateDict:
+        """Dropout on the MLPs' weights or on their task vector."""
+        if self.claims_function:
+            return victim
+        keys = [key for group in view.architecture.mlps for key in group.keys]
+        kept = {key: view.base[key] if self.config.dropout == "task-vector" else 0 for key in keys}
+        dropped = drop_and_rescale({k: victim[k] - kept[k] for k in keys}, self.config.rate, view.generator)
+        return {**victim, **{key: kept[key] + dropped[key] for key in keys}}
+
+
+def farthest_permutations(architecture: Architecture, base: StateDict, victim: StateDict) -> dict[str, Tensor]:
+    """Per MLP group, the order of the victim's hidden units with the least similarity to the base's."""
+    orders = {}
+    for group in architecture.mlps:
+        similarity_nn = group.units(base) @ group.units(victim).T
+        orders[group.name] = torch.from_numpy(linear_sum_assignment(similarity_nn.double().numpy())[1])
+    return orders
+
+
+def random_matrices(mode: Scaling, heads: int, width: int, generator: torch.Generator) -> Tensor:
+    """Random invertible matrices, heads x width x width, float64."""
+    return torch.stack([_well_conditioned(mode, width, generator) for _ in range(heads)])
+
+
+def _well_conditioned(mode: Scaling, width: int, generator: torch.Generator, limit: float = 1e4) -> Tensor:
+    while True:
+        matrix = _random_matrix(mode, width, generator)
+        if torch.linalg.cond(matrix) <= limit:
+            return matrix
+
+
+def _random_matrix(mode: Scaling, width: int, generator: torch.Generator) -> Tensor:
+    if mode == "diagonal":
+        return torch.diag(_uniform(0.05, 20, width, generator))
+    normal = torch.randn(width, width, generator=generator, dtype=torch.float64)
+    if mode == "symmetric":
+        orthogonal = torch.linalg.qr(normal).Q
+        return orthogonal * _log_uniform(0.05, 20, width, generator) @ orthogonal.T
+    return (normal + 1e-3 * torch.eye(width)) * _log_uniform(0.1, 15, width, generator)
+
+
+def _uniform(low: float, high: float, width: int, generator: torch.Generator) -> Tensor:
+    return low + (high - low) * torch.rand(width, generator=generator, dtype=torch.float64)
+
+
+def _log_uniform(low: float, high: float, width: int, generator: torch.Generator) -> Tensor:
+    return _uniform(math.log(low), math.log(high), width, generator).exp()

@@ -1,0 +1,1 @@
+"""The board: records -> leaderboard.json, a pure function."""

@@ -1,0 +1,169 @@
+"""The board's data model; its JSON Schema is committed as ``schema.json``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bench.cost import Cost
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class IntervalPart(_Part):
+    """A mean with its 95 % bootstrap interval over matches and seeds."""
+
+    mean: Share
+    low: Share
+    high: Share
+    matches: int
+    """Matches (times seeds) with something to steal in this tier."""
+
+
+class ReferencePart(_Part):
+    """Reference points of one match and seed in one tier, on test."""
+
+    floor: Share
+    ceiling: Share
+    donor_ceiling: Share
+    floor_by: str
+    ceiling_by: str
+    is_match: bool
+
+
+class MatchPart(_Part):
+    """One match and seed."""
+
+    match: str
+    victim: str
+    donors: tuple[str, ...]
+    seed: int
+    finetuned: Share | None
+    tiers: dict[str, ReferencePart]
+
+
+class WorstPart(_Part):
+    """The strongest attack on one match and seed in one tier."""
+
+    match: str
+    seed: int
+    tier: str
+    attack: str | None
+    """None where no attack qualified."""
+    recovered: Share
+
+
+class FlagPart(_Part):
+    """What to distrust."""
+
+    name: str
+    defense: str
+    attack: str | None
+    match: str
+    detail: str
+
+
+class DefensePart(_Part):
+    """A row of the defense ranking."""
+
+    rank: int | None
+    """1 + the number of defenses whose data-free interval lies wholly above; equal ranks are ties. None: not ranked."""
+    unranked_because: str | None
+    defense: str
+    resistance: dict[str, IntervalPart]
+    protected_accuracy: Share | None
+    finetuned_accuracy: Share | None
+    fidelity: float | None
+    logit_difference: float | None
+    claims_function: bool | None
+    protect_cost: Cost | None
+    """Mean over releases."""
+    relative_protect_cost: float | None
+    """Operations to protect / operations of fine-tuning the victim."""
+    worst: tuple[WorstPart, ...]
+    flags: tuple[str, ...]
+
+
+class AttackPart(_Part):
+    """A row of the attack ranking."""
+
+    attack: str
+    tier: str
+    uses_victim: bool
+    recovered: Share | None
+    """Mean over defenses other than none, and matches."""
+    strongest_share: Share | None
+    """Share of (defense, match, seed) where it is the strongest of its tier."""
+    merged_accuracy: Share | None
+    relative_cost: float | None
+    cost: Cost | None
+    failures: int
+    flags: tuple[str, ...]
+
+
+class CellPart(_Part):
+    """One defense against one attack, over matches and seeds."""
+
+    defense: str
+    attack: str
+    tier: str
+    plays: int
+    status: dict[str, int]
+    qualified: int
+    recovered: Share | None
+    """None if no play finished on a match with something to steal."""
+    merged_accuracy: Share | None
+    victim_accuracy: Share | None
+    donor_accuracy: Share | None
+    relative_cost: float | None
+
+
+class FailurePart(_Part):
+    """A play without a result."""
+
+    kind: str
+    match: str
+    seed: int
+    defense: str
+    attack: str | None
+    status: str
+    reason: str
+
+
+class ProtocolPart(_Part):
+    """What was held fixed, and what ran."""
+
+    examples: tuple[int, ...]
+    keys: tuple[str, ...]
+    seeds: tuple[int, ...]
+    devices: tuple[str, ...]
+    packages: dict[str, tuple[str, ...]]
+    dates: tuple[str, str]
+    """First and last."""
+    records: int
+
+
+class SuiteBoard(_Part):
+    """The board of one suite."""
+
+    suite: str
+    protocol: ProtocolPart
+    defenses: tuple[DefensePart, ...]
+    attacks: tuple[AttackPart, ...]
+    cells: tuple[CellPart, ...]
+    matches: tuple[MatchPart, ...]
+    flags: tuple[FlagPart, ...]
+    failures: tuple[FailurePart, ...]
+
+
+class Leaderboard(_Part):
+    """The whole board."""
+
+    schema_version: Literal[1] = 1
+    track: Literal["protection"] = "protection"
+    suites: tuple[SuiteBoard, ...]
