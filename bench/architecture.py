@@ -38,7 +38,7 @@ class Block:
     width: int
 
     def read(self, state: Mapping[str, Tensor]) -> Tensor:
-        """heads x width x rest (rest is 1 for a bias): this block's entries."""
+        """The block's entries, heads x width x rest (rest is 1 for a bias)."""
         rows = state[self.key].narrow(self.dim, self.start, self.heads * self.width).movedim(self.dim, 0)
         return rows.unflatten(0, (self.heads, self.width)).reshape(self.heads, self.width, -1)
 
@@ -60,7 +60,7 @@ class Projection:
     bias: Block | None = None
 
     def read(self, state: Mapping[str, Tensor]) -> Tensor:
-        """heads x d x r: the weight with the bias appended as a last column where there is one."""
+        """The weight, heads x d x r, with the bias appended as a last column where there is one."""
         weight = self.weight.read(state)
         return weight if self.bias is None else torch.cat([weight, self.bias.read(state)], dim=-1)
 
@@ -86,7 +86,7 @@ class MLPGroup:
         return tuple(axis.key for axis in self.axes)
 
     def units(self, state: Mapping[str, Tensor]) -> Tensor:
-        """n x f: one row per hidden unit, its incoming weights, bias and outgoing weights side by side.
+        """One row per hidden unit, n x f: its incoming weights, bias and outgoing weights side by side.
 
         The inner product of two such rows is the similarity that weight matching sums (arXiv 2209.04836, eq. 2).
         """
@@ -238,8 +238,8 @@ def architecture_of(model: nn.Module) -> Architecture:
 
 def _open_clip_block(path: str, module: nn.Module) -> tuple[MLPGroup, AttentionGroup] | None:
     """open_clip's ResidualAttentionBlock: fused ``in_proj``, ``mlp.c_fc`` and ``mlp.c_proj``."""
-    attention, mlp = getattr(module, "attn", None), getattr(module, "mlp", None)
-    if not isinstance(attention, nn.MultiheadAttention) or not hasattr(mlp, "c_fc"):
+    attention, first = getattr(module, "attn", None), getattr(getattr(module, "mlp", None), "c_fc", None)
+    if not isinstance(attention, nn.MultiheadAttention) or first is None:
         return None
     if attention.in_proj_weight is None or attention.bias_k is not None:
         raise UnsupportedArchitecture(
@@ -256,7 +256,7 @@ def _open_clip_block(path: str, module: nn.Module) -> tuple[MLPGroup, AttentionG
 
     out = Projection(Block(f"{prefix}attn.out_proj.weight", 1, 0, h, d))
     return (
-        _mlp_group(f"{prefix}mlp", f"{prefix}mlp.c_fc", f"{prefix}mlp.c_proj", mlp.c_fc),
+        _mlp_group(f"{prefix}mlp", f"{prefix}mlp.c_fc", f"{prefix}mlp.c_proj", first),
         AttentionGroup(f"{prefix}attn", h, h, d, fused(0), fused(1), fused(2), out),
     )
 

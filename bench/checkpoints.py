@@ -54,12 +54,23 @@ def save(state: Mapping[str, Tensor], path: Path) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:
-        save_file({k: v.contiguous() for k, v in state.items()}, name)
+        save_file(_unshared(state), name)
         os.replace(name, path)
     except SafetensorError as error:
         raise OSError(f"{path}: could not be written ({error})") from error
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def _unshared(state: Mapping[str, Tensor]) -> StateDict:
+    """Contiguous tensors of which no two share memory, which safetensors does not store."""
+    seen: set[int] = set()
+    apart = {}
+    for key, value in state.items():
+        value = value.contiguous()
+        apart[key] = value.clone() if value.untyped_storage().data_ptr() in seen else value
+        seen.add(value.untyped_storage().data_ptr())
+    return apart
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:

@@ -31,15 +31,18 @@ board_app = typer.Typer(no_args_is_help=True, help="Turn records into the leader
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(board_app, name="leaderboard")
 
+CORES = os.cpu_count() or 1
 SuiteOption = Annotated[str, typer.Option("--suite", help="Suite to play: embedded or text.")]
 
 
 @app.command()
 def run(
-    suite: SuiteOption = "embedded",
+    suite: CORES = os.cpu_count() or 1
+SuiteOption = "embedded",
     preset: Annotated[str, typer.Option(help="quick, standard, catalogue or full.")] = "quick",
     defense: Annotated[
-        list[str] | None, typer.Option(help="Defense to play instead of the preset's, as in 'params(scaling=symmetric)'. Repeatable.")
+        list[str] | None,
+        typer.Option(help="Defense to play instead of the preset's, as in 'params(scaling=symmetric)'. Repeatable."),
     ] = None,
     attack: Annotated[
         list[str] | None,
@@ -49,9 +52,10 @@ def run(
         list[str] | None, typer.Option(help="Match to play instead of the preset's, as victim+donor. Repeatable.")
     ] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Seed to play instead of the preset's. Repeatable.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Plays at a time; each gets its share of the cores.")] = os.cpu_count() or 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Plays at a time; each gets its share of the cores.")] = CORES,
     records: Annotated[
-        Path | None, typer.Option(help="Folder of the records; those that still hold are reused. [runs/SUITE/records]")
+        Path | None,
+        typer.Option(help="Folder of the records; those that still hold are reused. [runs/SUITE/records]"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write the board. [runs/SUITE/leaderboard.json]")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Play everything again, replacing records.")] = False,
@@ -114,7 +118,8 @@ def show(name: Annotated[str, typer.Argument(help="A player's name, as `mergeare
 
 
 @zoo_app.command("list")
-def zoo_list(suite: SuiteOption = "embedded") -> None:
+def zoo_list(suite: CORES = os.cpu_count() or 1
+SuiteOption = "embedded") -> None:
     """Show a suite's tasks, data and models."""
     from bench import zoo
 
@@ -122,7 +127,8 @@ def zoo_list(suite: SuiteOption = "embedded") -> None:
 
 
 @zoo_app.command("verify")
-def zoo_verify(suite: SuiteOption = "embedded") -> None:
+def zoo_verify(suite: CORES = os.cpu_count() or 1
+SuiteOption = "embedded") -> None:
     """Evaluate a suite's models again and compare with the figures stored beside them."""
     from bench import zoo
 
@@ -132,7 +138,8 @@ def zoo_verify(suite: SuiteOption = "embedded") -> None:
 
 @zoo_app.command("build")
 def zoo_build(
-    suite: SuiteOption = "embedded",
+    suite: CORES = os.cpu_count() or 1
+SuiteOption = "embedded",
     out: Annotated[Path | None, typer.Option(help="Folder to write to; the suite's own by default.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
 ) -> None:

@@ -83,8 +83,8 @@ def player(name: str) -> RenderableType:
             table.add_column(column)
         for field, info in found.Config.model_fields.items():
             default = "required" if info.default is PydanticUndefined else str(info.default)
-            kind = getattr(info.annotation, "__name__", "") if inspect.isclass(info.annotation) else str(info.annotation)
-            kind = kind.replace("typing.", "")
+            annotation = info.annotation
+            kind = annotation.__name__ if inspect.isclass(annotation) else str(annotation).replace("typing.", "")
             table.add_row(field, default, escape(kind), escape(" ".join((info.description or "").split())))
         parts.append(table)
     else:

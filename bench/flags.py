@@ -30,13 +30,15 @@ class Flag:
 
 References = dict[tuple[str, int], dict[Tier, Reference]]
 """(match spelling, seed) -> tier -> reference."""
+Pipelines = dict[str | None, Pipeline]
+"""Spelling -> parsed attack."""
 
 
 def find_flags(records: Sequence[Record], references: References) -> list[Flag]:
     """Every flag that these records raise, sorted."""
     finished = [r for r in records if r.accuracy is not None]
     attacks = [r for r in finished if r.attack is not None and r.uses_victim]
-    pipelines = {r.attack: parse_attack(r.attack) for r in attacks if r.attack}
+    pipelines: Pipelines = {r.attack: parse_attack(r.attack) for r in attacks if r.attack}
     return sorted(
         {
             *_not_function_preserving(finished),
@@ -72,7 +74,7 @@ def _accuracy(record: Record) -> float:
     return merged_accuracy(record.accuracy.test)
 
 
-def _aligner_hurts(records: Iterable[Record], pipelines: dict[str | None, Pipeline]) -> Iterable[Flag]:
+def _aligner_hurts(records: Iterable[Record], pipelines: Pipelines) -> Iterable[Flag]:
     """An aligner lowers the unprotected merge by more than 2 points."""
     plain = {}
     for r in records:
@@ -90,7 +92,7 @@ def _after_alignment(pipeline: Pipeline) -> str:
     return " > ".join(s.spelling for s in pipeline.stages if s.kind != "align")
 
 
-def _inversions(records: Sequence[Record], pipelines: dict[str | None, Pipeline]) -> Iterable[Flag]:
+def _inversions(records: Sequence[Record], pipelines: Pipelines) -> Iterable[Flag]:
     """Pairs of attacks that differ only in what they may use, where using more does worse by over 2 points.
 
     ``tier-inversion``: a lower tier beats a higher; ``budget-inversion``: fewer steps beat more;
@@ -108,7 +110,7 @@ def _inversions(records: Sequence[Record], pipelines: dict[str | None, Pipeline]
 
 def _more_of_the_same(less: Pipeline, more: Pipeline) -> str | None:
     """The flag that applies if ``more`` does worse than ``less``, or None if they are not comparable."""
-    if (less.aligners, less.merge) == (more.aligners, more.merge) and not less.recoveries and more.recoveries:
+    if more.recoveries and not less.recoveries and less.spelling == _before_recovery(more):
         return "gradient-masked"
     if [s.name for s in less.stages] != [s.name for s in more.stages]:
         return None
@@ -118,6 +120,10 @@ def _more_of_the_same(less: Pipeline, more: Pipeline) -> str | None:
     if budgets[0] < budgets[1] and _without_steps(less) == _without_steps(more):
         return "budget-inversion"
     return None
+
+
+def _before_recovery(pipeline: Pipeline) -> str:
+    return Pipeline(aligners=pipeline.aligners, merge=pipeline.merge).spelling
 
 
 def _without_steps(pipeline: Pipeline) -> list[tuple[str, dict[str, object]]]:

@@ -50,7 +50,12 @@ class Config(BaseModel):
     )
 
 
-DefenseConfig = AttackConfig = Config
+class DefenseConfig(Config):
+    """Config of a defense."""
+
+
+class AttackConfig(Config):
+    """Config of an attack or of one of its stages."""
 
 
 class Player(ABC):
@@ -60,9 +65,9 @@ class Player(ABC):
     name: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     """Where the method comes from, e.g. ``arXiv 2503.07661, eq. 3``; empty for our own."""
-    Config: ClassVar[type[Config]] = Config
+    Config: ClassVar[type[BaseModel]] = Config
 
-    def __init__(self, config: Config | None = None, /, **fields: Any) -> None:
+    def __init__(self, config: BaseModel | None = None, /, **fields: Any) -> None:
         """Take a ready config, or its fields.
 
         Raises:

@@ -9,7 +9,7 @@ from bench.checkpoints import StateDict
 
 
 def task_vector(state: StateDict, base: StateDict) -> StateDict:
-    """tau = theta - theta0 over the floating-point tensors (arXiv 2212.04089)."""
+    """Subtract: tau = theta - theta0 over the floating-point tensors (arXiv 2212.04089)."""
     return {key: state[key] - value for key, value in base.items() if value.is_floating_point()}
 
 

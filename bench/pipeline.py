@@ -1,8 +1,8 @@
 """The one spelling of defenses and attacks, its parser, and what a parsed spelling does.
 
-    defense   params(scaling=diagonal)+params(dropout=0.2)        a chain, applied left to right
-    attack    weight-matching+scale-normalization > ties(density=0.2) > finetune(steps=50)
-    attack    finetune-base(steps=50)                             a whole attack stands alone
+- a defense is a chain, applied left to right: ``params(scaling=diagonal)+params(dropout=weights)``;
+- an attack is aligners, one merge, recoveries: ``weight-matching+gauge-anchor > ties(density=0.2) > finetune``;
+- a whole attack stands alone: ``finetune-base(steps=50)``.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 
 from bench.checkpoints import StateDict
 from bench.errors import ArenaError, BadPipeline
-from bench.game import Align, Attack, AttackerView, Defense, DefenderView, Kind, Merge, Player, Recover, Tier
+from bench.game import Align, Attack, AttackerView, DefenderView, Defense, Kind, Merge, Player, Recover, Tier
 from bench.registry import find
 
 _NAME = re.compile(r"\s*([A-Za-z][\w.-]*)\s*")
 _KEY = re.compile(r"\s*([A-Za-z_]\w*)\s*=\s*")
-_VALUE = re.compile(r"""\s*(\[[^\]]*\]|'[^']*'|"[^"]*"|[^,()\[\]>+\s]+)\s*""")
+_VALUE = re.compile(r"""\s*(\[[^\]]*\]|'[^']*'|"[^"]*"|[^,()\[\]>\s]+)\s*""")
 _WORDS = {"true": True, "false": False, "null": None}
 
 
@@ -169,8 +169,10 @@ class _Reader:
         self.at += 1
         config: dict[str, Any] = {}
         while not self._skip(")"):
+            start = self.at
             key = self._match(_KEY, "expected key=value or ')'")
             if key in config:
+                self.at = start
                 raise self._error(f"{key!r} is given twice")
             config[key] = _value(self._match(_VALUE, f"expected a value for {key!r}"))
             if not self._skip(",") and self.text[self.at : self.at + 1] != ")":
@@ -195,7 +197,8 @@ class _Reader:
         return found.group(1)
 
     def _error(self, problem: str) -> BadPipeline:
-        return BadPipeline(f"{problem}\n{self._pointer(self.at)}")
+        blank = len(self.text[self.at :]) - len(self.text[self.at :].lstrip())
+        return BadPipeline(f"{problem}\n{self._pointer(self.at + blank)}")
 
     def _pointer(self, at: int) -> str:
         return f"  {self.text}\n  {' ' * at}^"

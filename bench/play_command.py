@@ -14,7 +14,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from bench import presets, records, registry, runner, suites, terminal
+from bench import presets, records, registry, runner, suites, terminal, zoo
 from bench.errors import ArenaError
 from bench.executors.local import Limits
 from bench.games.protection import Play, plan
@@ -88,7 +88,8 @@ def _plan(options: Options, console: Console) -> list[Play]:
     defenses = options.defenses or grid.defenses
     chains, pipelines = [parse_defense(d) for d in defenses], [parse_attack(a) for a in attacks]
     used = dict.fromkeys(task for match in matches for task in match.tasks)
-    with console.status(f"loading suite {options.suite}"):
+    with zoo.progress(console) as progress:
+        suite.prepare(progress)
         protocol = runner.protocol(options.suite, used, options.key, options.examples)
     return plan(protocol, matches, options.seeds or grid.seeds, chains, pipelines)
 

@@ -11,13 +11,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from bench.cost import Cost
 from bench.errors import BadRecord
 from bench.game import Tier
 
-SCHEMA_VERSION = 1
 Status = Literal["ok", "failed", "timeout", "memory", "crashed"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -51,7 +50,7 @@ class Provenance(_Strict):
 class Record(_Strict):
     """One play. ``release``: a defense rewrote a victim. ``attack``: a pipeline met a released model."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     id: str
     """SHA-256 of what identifies the play: track, suite, match, players, seed, key, protocol."""
     track: Literal["protection"] = "protection"
@@ -84,7 +83,7 @@ class Record(_Strict):
     """Attacks: norm of the aligned victim's task vector / mean norm of the donors'."""
     cost: Cost
     evaluation_cost: Cost
-    fine_tuning_flops: int
+    fine_tuning_flops: PositiveInt
     """Operations of fine-tuning the victim from the base: the unit of relative cost."""
     provenance: Provenance
 
@@ -94,6 +93,8 @@ class Record(_Strict):
             raise ValueError("a record has accuracies exactly when its status is ok")
         if (self.kind == "attack") != (self.attack is not None and self.tier is not None):
             raise ValueError("an attack record names its attack and tier, a release neither")
+        if self.accuracy and any({*split} != {*self.tasks} for split in (self.accuracy.validation, self.accuracy.test)):
+            raise ValueError(f"accuracies are of exactly the tasks {', '.join(self.tasks)}, on both splits")
         return self
 
     @property
@@ -119,9 +120,9 @@ def identify(parts: Mapping[str, Any]) -> str:
 
 def path_of(record: Record, root: Path) -> Path:
     """Where a record lives: readable folders, and the first digits of the id to keep names apart."""
-    where = "+".join(record.tasks)
+    where = _slug("+".join(record.tasks))
     what = f"{_slug(record.attack)}.s{record.seed}" if record.attack else f"release.s{record.seed}"
-    return root / record.suite / where / _slug(record.defense) / f"{what}.{record.id[:12]}.json"
+    return root / _slug(record.suite) / where / _slug(record.defense) / f"{what}.{record.id[:12]}.json"
 
 
 def _slug(spelling: str, most: int = 80) -> str:
@@ -178,5 +179,6 @@ def read_all(root: Path) -> Iterator[Record]:
 
 
 def files(root: Path) -> list[Path]:
-    """The record files below a folder."""
-    return sorted(p for p in root.rglob("*.json") if not p.name.startswith("."))
+    """The record files below a folder; hidden files and folders hold scratch."""
+    paths = (p for p in root.rglob("*.json") if not any(part.startswith(".") for part in p.relative_to(root).parts))
+    return sorted(paths)

@@ -19,7 +19,7 @@ from pydantic import create_model
 from bench.errors import ArenaError, UnknownName
 from bench.game import Align, Attack, Config, Defense, Kind, Merge, Player, Recover, Tier
 
-P = TypeVar("P")
+P = TypeVar("P", bound=Callable[..., Any])
 ENTRY_POINTS = ("mergearena.defenses", "mergearena.attacks")
 """Groups through which installed packages (ours too) add players: each entry names a module to import."""
 
@@ -42,11 +42,10 @@ def register(kind: Kind) -> Callable[..., Callable[[P], P]]:
     """
 
     def named(name: str, *, paper: str = "", tier: Tier | str = "data-free", **traits: Any) -> Callable[[P], P]:
+        given = {"paper": paper, "base_tier": Tier(tier), **traits}
+
         def add(target: P) -> P:
-            if inspect.isclass(target):
-                player: type[Player] = target
-            else:
-                player = _from_function(kind, target, paper=paper, base_tier=Tier(tier), **traits)  # type: ignore[arg-type]
+            player: Any = target if inspect.isclass(target) else _from_function(kind, target, **given)
             _add(name, kind, player)
             return target
 
@@ -60,7 +59,9 @@ def _from_function(kind: Kind, function: Callable[..., Any], **traits: Any) -> t
     parent, method = _METHOD[kind]
     parameters = inspect.signature(function, eval_str=True).parameters.values()
     fields: dict[str, Any] = {
-        p.name: (p.annotation, p.default) for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY
+        p.name: (p.annotation, ... if p.default is p.empty else p.default)
+        for p in parameters
+        if p.kind is inspect.Parameter.KEYWORD_ONLY
     }
     config = create_model(f"{function.__name__}_config", __base__=Config, **fields)
 
@@ -78,7 +79,8 @@ def _add(name: str, kind: Kind, player: type[Player]) -> None:
         raise ArenaError(f"{name!r} has no docstring; say what it computes and from which paper")
     other = _players.get(name)
     if other is not None and (other.__module__, other.__qualname__) != (player.__module__, player.__qualname__):
-        raise ArenaError(f"the name {name!r} is taken by {other.__module__}.{other.__qualname__}; choose another")
+        ours, theirs = (f"{p.__module__}.{p.__qualname__}" for p in (player, other))
+        raise ArenaError(f"the name {name!r} of {ours} is taken by {theirs}; choose another")
     player.name = name
     _players[name] = player
 
@@ -146,5 +148,5 @@ def load_plugin(path: Path) -> None:
         spec.loader.exec_module(module)
     except ArenaError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a stranger's file raises
+    except Exception as error:  # whatever a stranger's file raises
         raise ArenaError(f"{path}: importing it raised {type(error).__name__}: {error}") from error

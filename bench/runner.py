@@ -18,9 +18,11 @@ from importlib.metadata import version
 from pathlib import Path
 from queue import SimpleQueue
 
+from filelock import FileLock, Timeout
+
 from bench import checkpoints, records, suites
-from bench.errors import BadRecord
-from bench.executors.local import Limits, Outcome, Slot, remove, scratch_folder
+from bench.errors import ArenaError, BadRecord
+from bench.executors.local import Limits, Outcome, Slot, failure, remove, scratch_folder
 from bench.game import Player
 from bench.games import protection
 from bench.games.protection import Play, Protocol
@@ -53,7 +55,6 @@ Listener = Callable[[Record, bool], None]
 def protocol(suite_name: str, tasks: Iterable[str], key: str, examples: int) -> Protocol:
     """The protocol of a run, with the hashes of every checkpoint that it touches."""
     suite = suites.get(suite_name)
-    suite.prepare()
     hashes = {"base": checkpoints.fingerprint(suite.base())}
     hashes |= {task: checkpoints.fingerprint(suite.finetuned(task)) for task in tasks}
     return Protocol(suite=suite_name, key=key, examples=examples, checkpoints=hashes)
@@ -70,12 +71,24 @@ def run(
 ) -> Summary:
     """Play a plan and return its records; records already below ``root`` that still hold are reused.
 
-    A record holds if its id and the source of its players are those of the plan. Every record is written before the next
-    play of its slot starts, so a killed run loses at most the plays under way.
+    A record holds if its id and the source of its players are those of the plan. Every record is written before
+    the next play of its slot starts, so a killed run loses at most the plays under way.
 
     Raises:
+        ArenaError: another run is writing there.
         OSError: a record could not be written (disk full); those written before stay.
     """
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(root / ".lock", timeout=0):
+            return _run(plays, root, jobs, limits, fresh, listener)
+    except Timeout:
+        raise ArenaError(f"{root}: another run is writing there; wait for it, or choose another --records") from None
+
+
+def _run(
+    plays: Sequence[Play], root: Path, jobs: int, limits: Limits, fresh: bool, listener: Listener
+) -> Summary:
     summary = Summary()
     held, summary.set_aside = ({}, []) if fresh else _held(root)
     todo: list[Play] = []
@@ -153,7 +166,7 @@ class _Session:
                             continue
                         waiting.remove(play)
                         if needs is not None and needs.id in failed:
-                            yield self._record(play, _without_release())
+                            yield self._record(play, failure("failed", "its defense released nothing"))
                             continue
                         running[pool.submit(self._one, play)] = play
                     if not running:
@@ -168,8 +181,9 @@ class _Session:
                         if play.id not in again:
                             yield record
             finally:
-                for future in running:
-                    future.cancel()
+                # On an error or an interrupt: do not wait for players that may run for minutes.
+                for slot in self._all_slots if running else ():
+                    slot.abort()
 
     def _one(self, play: Play) -> Record:
         slot = self._slots.get()
@@ -233,12 +247,6 @@ class _Session:
         )
         records.write(record, self._root)
         return record
-
-
-def _without_release() -> Outcome:
-    from bench.cost import Cost
-
-    return Outcome("failed", "its defense released nothing", {"cost": Cost(), "evaluation_cost": Cost()}, None)
 
 
 def code_of(play: Play) -> dict[str, str]:

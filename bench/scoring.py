@@ -89,8 +89,8 @@ def reference(records: Iterable[Record], tier: Tier) -> Reference | None:
     if not baselines or not merges:
         return None
     victim = merges[0][0].victim
-    low, floor = _best(baselines, lambda a: a.validation[victim])
-    high, ceiling = _best(merges, lambda a: merged_accuracy(a.validation))
+    low, floor = _best(baselines, lambda r, a: a.validation[r.victim])
+    high, ceiling = _best(merges, lambda r, a: merged_accuracy(a.validation))
 
     def points(split: str) -> Points:
         at_floor, at_ceiling = getattr(floor, split), getattr(ceiling, split)
@@ -100,10 +100,10 @@ def reference(records: Iterable[Record], tier: Tier) -> Reference | None:
 
 
 def _best(
-    played: Sequence[tuple[Record, Accuracy]], value: Callable[[Accuracy], float]
+    played: Sequence[tuple[Record, Accuracy]], value: Callable[[Record, Accuracy], float]
 ) -> tuple[Record, Accuracy]:
     """The record of the largest value; equal values go to the first spelling, so that order never matters."""
-    return min(played, key=lambda pair: (-value(pair[1]), pair[0].attack or "", pair[0].id))
+    return min(played, key=lambda pair: (-value(*pair), pair[0].attack or "", pair[0].id))
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,9 @@ def worst_case(records: Iterable[Record], reference: Reference) -> Strongest:
     worst = Strongest(0.0, None)
     for number in sorted(rounds):
         so_far += rounds[number]
-        victim = so_far[0][0].victim
-        chosen, accuracy = _best(so_far, lambda a: reference.validation.recovered(victim, a.validation))
-        if reference.test.qualifies(victim, accuracy.test):
-            recovered = reference.test.recovered(victim, accuracy.test)
+        chosen, accuracy = _best(so_far, lambda r, a: reference.validation.recovered(r.victim, a.validation))
+        if reference.test.qualifies(chosen.victim, accuracy.test):
+            recovered = reference.test.recovered(chosen.victim, accuracy.test)
             if worst.attack is None or recovered > worst.recovered:
                 worst = Strongest(recovered, chosen.attack)
     return worst

@@ -57,7 +57,7 @@ def to_json(board: Leaderboard) -> str:
     """
     data = board.model_dump(mode="json")
     jsonschema.validate(data, json.loads(SCHEMA.read_text(encoding="utf-8")))
-    return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def schema_json() -> str:
@@ -116,7 +116,7 @@ class _Suite:
         for (match, seed), here in sorted(self.at.items()):
             for tier, ref in self.references[match, seed].items():
                 against = [r for r in here if r.defense == defense and r.tier and tier.allows(r.tier)]
-                if ref.is_match and any(r.uses_victim for r in against):
+                if ref.is_match and any(r.uses_victim and r.accuracy for r in against):
                     strongest = worst_case(against, ref)
                     yield WorstPart(
                         match=match, seed=seed, tier=tier, attack=strongest.attack, recovered=strongest.recovered
@@ -212,7 +212,11 @@ class _Suite:
                     flags=_names(f for f in self.flags if f.attack == attack),
                 )
             )
-        return tuple(sorted(rows, key=lambda a: (not a.uses_victim, -(a.recovered or 0), a.relative_cost or 0, a.attack)))
+
+        def order(row: AttackPart) -> tuple[object, ...]:
+            return not row.uses_victim, -(row.recovered or 0), row.relative_cost or 0, row.attack
+
+        return tuple(sorted(rows, key=order))
 
     def _recovered(self, records: Iterable[Record]) -> Iterable[float]:
         for r in records:

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 import attacks
+from bench.architecture import Element, Gauge
 from bench.checkpoints import StateDict
 from bench.game import AttackerView
-from bench.architecture import Element, Gauge
 
 
 @attacks.aligner("scale-normalization", paper="inverse of arXiv 2503.07661's diagonal multi-head scaling")

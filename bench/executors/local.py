@@ -7,6 +7,7 @@ our code: they persist and keep the test splits in memory.
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -14,7 +15,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -23,6 +24,9 @@ from typing import Any
 from bench.cost import Cost
 from bench.games.protection import Play
 from bench.records import Status
+
+ROOM = 2**20
+"""Bytes of free disk under which a failure is blamed on the disk."""
 
 
 @dataclass(frozen=True)
@@ -56,34 +60,50 @@ class Slot:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["bench.executors.worker"])
         self._judge: tuple[BaseProcess, Connection] | None = None
+        self._player: BaseProcess | None = None
 
     def play(self, play: Play, released: Path | None, examples: Mapping[str, Path], out: Path) -> Outcome:
-        """Run and judge one play; ``out`` is an empty folder that the player may write to."""
+        """Run and judge one play; ``out`` is an empty folder that the player may write to.
+
+        Raises:
+            OSError: the disk is full, which is nobody's failure.
+        """
+        outcome = self._run_player(play, released, examples, out)
+        if outcome.status != "ok" and shutil.disk_usage(out).free < ROOM:
+            raise OSError(errno.ENOSPC, "the disk is full; free some space and run the same command again", str(out))
+        if outcome.state is None:
+            return outcome
+        try:
+            judged = self._ask_judge(play, outcome.state)
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            self._judge = None
+            return failure("crashed", "the judge's process died while evaluating; is the machine out of memory?")
+        return replace(outcome, fields={**outcome.fields, **judged})
+
+    def _run_player(self, play: Play, released: Path | None, examples: Mapping[str, Path], out: Path) -> Outcome:
         process = self._context.Process(
-            target=_play,
-            args=(play, released, dict(examples), out, self._limits),
-            daemon=True,
+            target=_play, args=(play, released, dict(examples), out, self._limits), daemon=True
         )
+        self._player = process
         process.start()
         process.join(self._limits.seconds)
         timed_out = process.is_alive()
         _kill_group(process)
-        if timed_out:
-            return _failure("timeout", f"did not finish within {self._limits.seconds:g} s")
         result = out / "result.json"
+        if timed_out:
+            return failure("timeout", f"did not finish within {self._limits.seconds:g} s")
         if not result.exists():
-            return _failure("crashed", f"its process ended without a result ({_exit(process.exitcode)})")
+            return failure("crashed", f"its process ended without a result ({_exit(process.exitcode)})")
         played = json.loads(result.read_text(encoding="utf-8"))
         if played["status"] != "ok":
-            return _failure(played["status"], played["reason"])
-        state = out / "state.safetensors"
-        try:
-            judged = self._ask_judge(play, state)
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            self._judge = None
-            return _failure("crashed", "the judge's process died while evaluating; is the machine out of memory?")
-        fields = {"cost": Cost(**played["cost"]), "task_vector_ratio": played["task_vector_ratio"], **judged}
-        return Outcome("ok", None, fields, state)
+            return failure(played["status"], played["reason"])
+        fields = {"cost": Cost(**played["cost"]), "task_vector_ratio": played["task_vector_ratio"]}
+        return Outcome("ok", None, fields, out / "state.safetensors")
+
+    def abort(self) -> None:
+        """End the player under way, if any."""
+        if self._player is not None and self._player.is_alive():
+            _kill_group(self._player)
 
     def _ask_judge(self, play: Play, state: Path) -> dict[str, Any]:
         if self._judge is None:
@@ -121,7 +141,8 @@ def _judge(*arguments: Any) -> None:
     worker.judge(*arguments)
 
 
-def _failure(status: Status, reason: str) -> Outcome:
+def failure(status: Status, reason: str) -> Outcome:
+    """An outcome without a result."""
     return Outcome(status, reason, {"cost": Cost(), "evaluation_cost": Cost()}, None)
 
 

@@ -5,9 +5,11 @@ This module is preloaded by the fork server, so that a new process starts with t
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
+import signal
 import sys
 import traceback
 from importlib import import_module
@@ -18,18 +20,35 @@ from typing import Any
 import torch
 
 import bench._torchvision  # noqa: F401  (before anything that imports torchvision)
-from bench import checkpoints
+from bench import checkpoints, registry
+from bench.cost import metered
 from bench.errors import ArenaError
 from bench.executors.local import Limits
 from bench.games import protection
 from bench.games.protection import Play
-from bench.registry import load_plugin
 
-# Slow to import, so loaded once in the fork server; bench.cli because a child imports its parent's main module.
-for _name in ("open_clip", "transformers", "datasets", "bench.cli"):
-    import_module(_name)
+
+def _warm_up() -> None:
+    """Import, once in the fork server, what plays would otherwise import each: seconds saved on every play.
+
+    One thread only: a fork that inherits a thread pool deadlocks.
+    """
+    torch.set_num_threads(1)
+    # bench.cli because a child imports its parent's main module.
+    for name in ("open_clip", "transformers", "datasets", "pyarrow.parquet", "bench.cli"):
+        import_module(name)
+    registry.load()
+    weight = torch.zeros(1, requires_grad=True)
+    with metered():  # the meter and optimizers import half of torch when first used
+        optimizer = torch.optim.AdamW([weight])
+        weight.sum().backward()
+        optimizer.step()
+
+
+_warm_up()
 
 GIB = 2**30
+_PR_SET_PDEATHSIG = 1
 
 
 def play(play: Play, released: Path | None, examples: dict[str, Path], out: Path, limits: Limits) -> None:
@@ -38,12 +57,13 @@ def play(play: Play, released: Path | None, examples: dict[str, Path], out: Path
     Exits 0 with a result or with ``{"status": "failed" | "memory", "reason": ...}``; anything else is a crash.
     """
     os.setsid()
+    _die_with_parent()
     _silence(out / "log.txt")
     _limit_memory(limits.memory_gib)
     torch.set_num_threads(limits.threads)
     try:
         for path in limits.plugins:
-            load_plugin(path)
+            registry.load_plugin(path)
         if play.kind == "release":
             played = protection.play_release(play)
         else:
@@ -69,6 +89,8 @@ def play(play: Play, released: Path | None, examples: dict[str, Path], out: Path
 
 def judge(connection: Connection, limits: Limits) -> None:
     """Serve (play, checkpoint path) requests until the connection closes; replies are fields of the record."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
+    _die_with_parent()
     torch.set_num_threads(limits.threads)
     while True:
         try:
@@ -79,6 +101,12 @@ def judge(connection: Connection, limits: Limits) -> None:
             connection.send(protection.judge(play, checkpoints.load(path)))
         except Exception as error:  # noqa: BLE001 - the parent raises it again
             connection.send(error)
+
+
+def _die_with_parent() -> None:
+    """On Linux, be killed when the fork server ends, so that a killed run leaves no player behind."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _silence(log: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,10 @@ from bench.game import AttackerView, DefenderView, Reads
 from bench.merging import norm, task_vector
 from bench.pipeline import Chain, Pipeline, parse_attack, parse_defense
 from bench.records import Accuracy, identify
-from bench.suites import Suite
+from bench.suites import Split, Suite
 
 TRACK = "protection"
-SPLITS = ("validation", "test")
+SPLITS: tuple[Split, ...] = ("validation", "test")
 
 
 @dataclass(frozen=True)
@@ -139,10 +139,10 @@ def plan(
     for match in matches:
         for seed in seeds:
             for defense in spelled:
-                common = {"protocol": protocol, "victim": match.victim, "seed": seed, "defense": defense}
-                put(Play(**common))
+                release = Play(protocol=protocol, victim=match.victim, seed=seed, defense=defense)
+                put(release)
                 for pipeline in [*(baselines if defense == "none" else ()), *against]:
-                    put(Play(**common, donors=match.donors, attack=pipeline.spelling))
+                    put(replace(release, donors=match.donors, attack=pipeline.spelling))
     return sorted(plays.values(), key=lambda play: (play.kind == "attack", play.defense != "none"))
 
 

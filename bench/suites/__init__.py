@@ -1,5 +1,6 @@
 """Suites by name."""
 
+import difflib
 from functools import cache
 from importlib import import_module
 
@@ -19,15 +20,22 @@ def names() -> tuple[str, ...]:
 
 @cache
 def get(name: str) -> Suite:
-    """The suite of that name, loaded once.
+    """The suite of that name, loaded once. ``module:Class`` names a suite of your own.
 
     Raises:
         UnknownName: there is none; the message lists those there are.
     """
-    if name not in _SUITES:
-        raise UnknownName(f"unknown suite {name!r}; there are: {', '.join(_SUITES)}")
-    module, _, attribute = _SUITES[name].partition(":")
-    return getattr(import_module(module), attribute)()
+    module, _, attribute = _SUITES.get(name, name).partition(":")
+    if not attribute:
+        near = difflib.get_close_matches(name, _SUITES, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(_SUITES)}, or your own module:Class"
+        raise UnknownName(f"unknown suite {name!r}; {hint}")
+    try:
+        return getattr(import_module(module), attribute)()
+    except (ImportError, AttributeError) as error:
+        if name in _SUITES:
+            raise
+        raise UnknownName(f"suite {name!r} could not be loaded: {error}") from error
 
 
 __all__ = ["Split", "Suite", "Task", "get", "names"]

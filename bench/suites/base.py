@@ -1,10 +1,13 @@
 """What a suite is: a base model, fine-tuned models and their tasks behind one interface."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +18,7 @@ from bench.checkpoints import StateDict
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from rich.progress import Progress
 
 Split = Literal["train", "validation", "test"]
 
@@ -46,7 +50,7 @@ class Suite(ABC):
         """Task name -> task, in the suite's order."""
 
     @abstractmethod
-    def dataset(self, task: str, split: Split) -> "Dataset":
+    def dataset(self, task: str, split: Split) -> Dataset:
         """The raw examples of one split; reads no other split."""
 
     @abstractmethod
@@ -78,7 +82,20 @@ class Suite(ABC):
     def fine_tuning_examples(self) -> int:
         """Examples that fine-tuning one model took (steps x batch): the denominator of relative cost."""
 
-    def prepare(self) -> None:
+    @property
+    @abstractmethod
+    def zoo(self) -> Path:
+        """The folder of the fine-tuned models."""
+
+    @abstractmethod
+    def figures(self) -> dict[str, Any] | None:
+        """The figures stored beside the models (see :func:`bench.suites.figures.measure`), or None if not built."""
+
+    @abstractmethod
+    def build(self, out: Path, seed: int, progress: Progress | None = None) -> dict[str, Any]:
+        """Train the models into ``out`` and return their figures."""
+
+    def prepare(self, progress: Progress | None = None) -> None:
         """Build or fetch what must exist before the first use; a no-op for suites that ship everything."""
 
     @cached_property

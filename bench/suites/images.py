@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import cache, cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -14,6 +16,7 @@ from bench.suites.base import Split, Suite, Task
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from rich.progress import Progress
 
 
 class EmbeddedSuite(Suite):
@@ -68,3 +71,19 @@ class EmbeddedSuite(Suite):
     def finetuned(self, task: str) -> StateDict:
         """The vision tower fine-tuned on one task."""
         return embedded.finetuned_state(task)
+
+    @property
+    def zoo(self) -> Path:
+        """The folder inside the package."""
+        return embedded.ZOO
+
+    def figures(self) -> dict[str, Any] | None:
+        """The figures shipped beside the weights."""
+        path = self.zoo / "figures.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def build(self, out: Path, seed: int, progress: Progress | None = None) -> dict[str, Any]:
+        """Train base and fine-tuned models from nothing."""
+        from bench.suites.embedded import train
+
+        return train.build(out, seed, progress)

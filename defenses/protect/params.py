@@ -11,7 +11,7 @@ from torch import Tensor
 import defenses
 from bench.architecture import Architecture, Element, Gauge
 from bench.checkpoints import StateDict
-from bench.game import Defense, DefenderView, DefenseConfig
+from bench.game import DefenderView, Defense, DefenseConfig
 from bench.merging import drop_and_rescale
 
 Scaling = Literal["diagonal", "symmetric", "nonsymmetric"]
@@ -30,8 +30,8 @@ class PaRaMS(Defense):
 
     Claims: merging destroys the victim's skill while its own accuracy is kept exactly. Broken by matching the hidden
     units to the public base (``weight-matching``) and solving for the gauge (``scale-normalization`` for diagonal
-    scaling, ``gauge-anchor`` for all three). Deviations: matrices are applied in float64 and rounded once; a random A is
-    drawn again while its condition number exceeds 1e4, beyond which float32 no longer preserves the function.
+    scaling, ``gauge-anchor`` for all three). Deviations: matrices are applied in float64 and rounded once; a random A
+    is drawn again while its condition number exceeds 1e4, beyond which float32 no longer preserves the function.
     """
 
     paper = "arXiv 2503.07661"

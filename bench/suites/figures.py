@@ -1,0 +1,154 @@
+"""Measure a suite: zero-shot and fine-tuned accuracy, and how well plain merges work on it.
+
+Accuracies are shares in [0, 1]. ``recovered`` is the share of a task's gap between base and fine-tuned model
+that a merged model closes, averaged over the tasks of the merge. Coefficients are chosen on validation,
+figures are read on test. These are the plainest merges: they say whether a suite behaves as large models do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.checkpoints import StateDict
+from bench.merging import add, elect_and_average, task_vector, trim
+from bench.suites.base import Split, Suite
+
+Direction = Callable[[Sequence[StateDict]], StateDict]
+"""Task vectors -> the direction in which the merge moves away from the base, before the coefficient."""
+
+COEFFICIENTS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)
+DEFAULT_COEFFICIENT = 0.8
+"""The literature's for two tasks."""
+
+
+def task_arithmetic(vectors: Sequence[StateDict]) -> StateDict:
+    """The sum of the task vectors (arXiv 2212.04089)."""
+    return {key: torch.stack([v[key] for v in vectors]).sum(0) for key in vectors[0]}
+
+
+def ties(vectors: Sequence[StateDict], density: float = 0.2) -> StateDict:
+    """Trim, elect signs, average who agrees (arXiv 2306.01708), times the number of models.
+
+    The factor puts the average on the scale of a sum, so that one grid of coefficients suits both.
+    """
+    merged = elect_and_average([trim(v, density) for v in vectors])
+    return {key: len(vectors) * value for key, value in merged.items()}
+
+
+def iso_c(vectors: Sequence[StateDict]) -> StateDict:
+    """The sum with the singular values of each matrix replaced by their mean (Iso-C, arXiv 2502.04959).
+
+    Tables of embeddings are not linear maps and keep the plain sum, as vectors do.
+    """
+
+    def flatten(key: str, value: Tensor) -> Tensor:
+        if value.ndim != 2 or "embedding" in key:
+            return value
+        u, s, vh = torch.linalg.svd(value, full_matrices=False)
+        return s.mean() * (u @ vh)
+
+    return {key: flatten(key, value) for key, value in task_arithmetic(vectors).items()}
+
+
+DIRECTIONS: Mapping[str, Direction] = {"task_arithmetic": task_arithmetic, "ties": ties, "iso_c": iso_c}
+
+
+def mean(values: Sequence[float]) -> float:
+    """Arithmetic mean of a non-empty sequence."""
+    return sum(values) / len(values)
+
+
+class _Meter:
+    """Accuracies of one suite, and the share of the gap that a state closes."""
+
+    def __init__(self, suite: Suite, on_merge: Callable[[], None]) -> None:
+        self.suite, self.on_merge = suite, on_merge
+        self.base = suite.base()
+        self.finetuned = {task: suite.finetuned(task) for task in suite.tasks}
+        self.vectors = {task: task_vector(state, self.base) for task, state in self.finetuned.items()}
+        self.references = {split: self._references(split) for split in ("validation", "test")}
+
+    def _references(self, split: Split) -> dict[str, dict[str, float]]:
+        return {
+            task: {
+                "zero_shot": self.suite.accuracy(self.base, task, split),
+                "finetuned": self.suite.accuracy(state, task, split),
+            }
+            for task, state in self.finetuned.items()
+        }
+
+    def recovered(self, state: StateDict, tasks: Sequence[str], split: Split) -> dict[str, float]:
+        """Share of the gap closed on each task; 0 where fine-tuning gained nothing."""
+        shares = {}
+        for task in tasks:
+            floor, top = self.references[split][task].values()
+            gain = self.suite.accuracy(state, task, split) - floor
+            shares[task] = gain / (top - floor) if top > floor else 0.0
+        self.on_merge()
+        return shares
+
+    def at(
+        self, direction: StateDict, coefficient: float, tasks: Sequence[str], split: Split
+    ) -> dict[str, Any]:
+        """Figures of one merged model."""
+        shares = self.recovered(add(self.base, [direction], coefficient), tasks, split)
+        return {"coefficient": coefficient, "recovered": mean([*shares.values()]), "per_task": shares}
+
+    def best(
+        self, direction: StateDict, coefficients: Sequence[float], tasks: Sequence[str]
+    ) -> dict[str, Any]:
+        """Test figures at the coefficient with the largest mean recovery on validation."""
+        chosen = max(coefficients, key=lambda c: self.at(direction, c, tasks, "validation")["recovered"])
+        return self.at(direction, chosen, tasks, "test")
+
+    def pair(self, tasks: tuple[str, str], coefficients: Sequence[float]) -> dict[str, Any]:
+        """Task arithmetic on two tasks: best coefficient, the default one, and the average of the weights."""
+        direction = task_arithmetic([self.vectors[task] for task in tasks])
+        result = {"best": self.best(direction, coefficients, tasks)}
+        for name, coefficient in {"default": DEFAULT_COEFFICIENT, "average": 1 / len(tasks)}.items():
+            same = result["best"] if coefficient == result["best"]["coefficient"] else None
+            result[name] = same or self.at(direction, coefficient, tasks, "test")
+        return result
+
+
+def measure(
+    suite: Suite,
+    coefficients: Sequence[float] = COEFFICIENTS,
+    directions: Mapping[str, Direction] = DIRECTIONS,
+    on_merge: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """All figures of a suite.
+
+    Args:
+        suite: base, fine-tuned models, heads and splits.
+        coefficients: the grid that validation chooses from.
+        directions: methods for the merge of all tasks; pairs are merged by task arithmetic only.
+        on_merge: called after each merged model that was evaluated.
+
+    Returns:
+        ``tasks`` (zero-shot and fine-tuned test accuracy), ``pairs`` (``best``, ``default`` and ``average``
+        of every two tasks), ``all_tasks`` (one merge of everything per method) and ``summary``; all floats.
+    """
+    meter = _Meter(suite, on_merge)
+    names = tuple(suite.tasks)
+    pairs = {f"{a}+{b}": meter.pair((a, b), coefficients) for a, b in combinations(names, 2)}
+    vectors = [meter.vectors[task] for task in names]
+    everything = {name: meter.best(find(vectors), coefficients, names) for name, find in directions.items()}
+    everything["average"] = meter.at(task_arithmetic(vectors), 1 / len(names), names, "test")
+    rows = meter.references["test"].values()
+    summary = {
+        "zero_shot": mean([row["zero_shot"] for row in rows]),
+        "finetuned": mean([row["finetuned"] for row in rows]),
+        "smallest_gain": min(row["finetuned"] - row["zero_shot"] for row in rows),
+        **{
+            f"pairs_{how}": mean([p[how]["recovered"] for p in pairs.values()])
+            for how in ("best", "default", "average")
+        },
+        "all_tasks_best": max(row["recovered"] for row in everything.values()),
+    }
+    return {"summary": summary, "tasks": meter.references["test"], "pairs": pairs, "all_tasks": everything}
