@@ -37,8 +37,7 @@ SuiteOption = Annotated[str, typer.Option("--suite", help="Suite to play: embedd
 
 @app.command()
 def run(
-    suite: CORES = os.cpu_count() or 1
-SuiteOption = "embedded",
+    suite: SuiteOption = "embedded",
     preset: Annotated[str, typer.Option(help="quick, standard, catalogue or full.")] = "quick",
     defense: Annotated[
         list[str] | None,
@@ -118,8 +117,7 @@ def show(name: Annotated[str, typer.Argument(help="A player's name, as `mergeare
 
 
 @zoo_app.command("list")
-def zoo_list(suite: CORES = os.cpu_count() or 1
-SuiteOption = "embedded") -> None:
+def zoo_list(suite: SuiteOption = "embedded") -> None:
     """Show a suite's tasks, data and models."""
     from bench import zoo
 
@@ -127,8 +125,7 @@ SuiteOption = "embedded") -> None:
 
 
 @zoo_app.command("verify")
-def zoo_verify(suite: CORES = os.cpu_count() or 1
-SuiteOption = "embedded") -> None:
+def zoo_verify(suite: SuiteOption = "embedded") -> None:
     """Evaluate a suite's models again and compare with the figures stored beside them."""
     from bench import zoo
 
@@ -138,8 +135,7 @@ SuiteOption = "embedded") -> None:
 
 @zoo_app.command("build")
 def zoo_build(
-    suite: CORES = os.cpu_count() or 1
-SuiteOption = "embedded",
+    suite: SuiteOption = "embedded",
     out: Annotated[Path | None, typer.Option(help="Folder to write to; the suite's own by default.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
 ) -> None:
