@@ -26,7 +26,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev  ## speed, side by side in one run
-	$(BIN)/python -m pytest --benchmark-only --benchmark-sort=name -m benchmark tests
+	$(BIN)/python -m pytest -o addopts= --benchmark-only --benchmark-columns=min,median,rounds tests/benchmarks
 
 clean:
 	rm -rf $(VENV) build *.egg-info runs

@@ -65,6 +65,11 @@ def schema_json() -> str:
     return json.dumps(Leaderboard.model_json_schema(), indent=1, sort_keys=True) + "\n"
 
 
+def write_schema() -> None:
+    """Write ``schema.json`` anew, after a change of the data model."""
+    SCHEMA.write_text(schema_json(), encoding="utf-8")
+
+
 class _Suite:
     """The records of one suite, indexed."""
 

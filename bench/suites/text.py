@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from transformers import BertModel, PreTrainedTokenizerBase
 
 LONGEST = 32
-"""Tokens that an input keeps; nine in ten texts have fewer than 30."""
+"""Tokens that an input keeps; 98 % of the texts have no more."""
 LOGIT_SCALE = 25.0
 """Cosine similarity -> logit: the heads are frozen, so the loss needs a fixed temperature (1/25)."""
 

@@ -1,0 +1,133 @@
+"""Each flag is raised by a minimal pair of records, and is silent just under its threshold."""
+
+import pytest
+
+from bench import registry
+from bench.flags import find_flags
+from bench.game import Config, Merge, Tier
+from bench.scoring import Points, Reference
+from record_factory import NAIVE, make_record
+
+ALIGNED = "weight-matching > task-arithmetic"
+
+
+def raised(*records, references=None):
+    return {(flag.name, flag.attack) for flag in find_flags(records, references or {})}
+
+
+def attack(spelling, accuracy, defense="params", **changes):
+    return make_record(attack=spelling, defense=defense, test=(accuracy, accuracy), **changes)
+
+
+@pytest.mark.parametrize(
+    ("claims", "difference", "flagged"), [(True, 1.1e-3, True), (True, 0.9e-3, False), (False, 1.0, False)]
+)
+def test_not_function_preserving(claims, difference, flagged):
+    release = make_record(attack=None, defense="params", claims_function=claims, logit_difference=difference)
+    assert raised(release) == ({("not-function-preserving", None)} if flagged else set())
+
+
+@pytest.mark.parametrize(("ratio", "flagged"), [(0.0, True), (0.009, True), (0.011, False), (None, False)])
+def test_task_vector_erased(ratio, flagged):
+    record = attack(ALIGNED, 0.5, task_vector_ratio=ratio)
+    assert raised(record) == ({("task-vector-erased", ALIGNED)} if flagged else set())
+
+
+@pytest.mark.parametrize(
+    ("with_aligner", "accuracy", "defense", "flagged"),
+    [
+        (ALIGNED, 0.779, "none", True),
+        (ALIGNED, 0.781, "none", False),
+        (ALIGNED, 0.5, "params", False),  # against a defense it proves nothing about the aligner
+        ("weight-matching > ties", 0.5, "none", False),  # the merge differs too
+    ],
+)
+def test_aligner_hurts_unprotected(with_aligner, accuracy, defense, flagged):
+    flags = raised(attack(NAIVE, 0.8, "none"), attack(with_aligner, accuracy, defense))
+    assert flags == ({("aligner-hurts-unprotected", with_aligner)} if flagged else set())
+
+
+def test_aligners_are_compared_on_one_match_and_seed_only():
+    assert not raised(attack(NAIVE, 0.8, "none"), attack(ALIGNED, 0.1, "none", seed=1))
+
+
+TUNED = f"{ALIGNED} > finetune"
+
+
+@pytest.mark.parametrize(
+    ("before", "accuracy", "flagged"),
+    [(ALIGNED, 0.779, True), (ALIGNED, 0.781, False), (NAIVE, 0.5, False)],
+)
+def test_gradient_masked(before, accuracy, flagged):
+    flags = raised(attack(before, 0.8), attack(TUNED, accuracy, tier=Tier.LABELLED))
+    assert flags == ({("gradient-masked", TUNED)} if flagged else set())
+
+
+@pytest.mark.parametrize(
+    ("more", "accuracy", "flagged"),
+    [
+        (f"{ALIGNED} > finetune(steps=50)", 0.779, True),
+        (f"{ALIGNED} > finetune(steps=50)", 0.781, False),
+        (f"{ALIGNED} > finetune(steps=50, lr=0.01)", 0.5, False),  # not only the budget differs
+        (f"{ALIGNED} > finetune(steps=10)", 0.5, False),  # less budget is expected to do worse
+    ],
+)
+def test_budget_inversion(more, accuracy, flagged):
+    flags = raised(attack(TUNED, 0.8, tier=Tier.LABELLED), attack(more, accuracy, tier=Tier.LABELLED))
+    assert {name for name in flags if name[1] == more} == ({("budget-inversion", more)} if flagged else set())
+
+
+@pytest.fixture
+def searching_merge(monkeypatch):
+    """A merge that is data-free unless it searches its coefficient on labels."""
+    monkeypatch.setattr(registry, "_players", {player.name: player for player in registry.players()})
+
+    @registry.register("merge")("flag-probe")
+    class Probe(Merge):
+        """Nothing."""
+
+        class Config(Config):
+            search: bool = False
+
+        @property
+        def tier(self):
+            return Tier.LABELLED if self.config.search else Tier.DATA_FREE
+
+        def merge(self, models, view):
+            raise AssertionError("not played")
+
+
+@pytest.mark.parametrize(("accuracy", "flagged"), [(0.779, True), (0.781, False)])
+def test_tier_inversion(searching_merge, accuracy, flagged):
+    searched = "identity > flag-probe(search=true)"
+    flags = raised(attack("identity > flag-probe", 0.8), attack(searched, accuracy, tier=Tier.LABELLED))
+    assert flags == ({("tier-inversion", searched)} if flagged else set())
+
+
+@pytest.mark.parametrize(("second", "flagged"), [(0.61, True), (0.59, False)])
+def test_seed_spread_of_recovered(second, flagged):
+    points = Points(floor=0.0, ceiling=1.0, donor_ceiling=0.5)
+    everywhere = {Tier.DATA_FREE: Reference(points, points, "base-only", NAIVE)}
+    records = [
+        make_record(defense="params", seed=seed, test=(v, 0.5)) for seed, v in enumerate((0.5, second))
+    ]
+    flags = raised(*records, references={("v+d", seed): everywhere for seed in (0, 1)})
+    assert flags == ({("seed-spread", NAIVE)} if flagged else set())
+
+
+def test_seed_spread_needs_something_to_steal():
+    points = Points(floor=0.50, ceiling=0.54, donor_ceiling=0.5)
+    nowhere = {Tier.DATA_FREE: Reference(points, points, "base-only", NAIVE)}
+    records = [make_record(defense="params", seed=seed, test=(v, 0.5)) for seed, v in enumerate((0.50, 0.54))]
+    assert not raised(*records, references={("v+d", seed): nowhere for seed in (0, 1)})
+
+
+def test_failed_plays_raise_nothing_and_order_does_not_matter():
+    records = [
+        attack(NAIVE, 0.8, "none"),
+        attack(ALIGNED, 0.5, "none", task_vector_ratio=0.0),
+        make_record(attack=TUNED, tier=Tier.LABELLED, defense="none", status="failed"),
+    ]
+    flags = find_flags(records, {})
+    assert {flag.name for flag in flags} == {"aligner-hurts-unprotected", "task-vector-erased"}
+    assert flags == find_flags(records[::-1], {})

@@ -1,0 +1,204 @@
+"""The plan: what is shared is played once, and an id changes exactly with what decides the outcome."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bench import presets, suites
+from bench.errors import ArenaError, UnknownName
+from bench.games.protection import Match, Play, Protocol, draw_examples, plan
+from bench.pipeline import parse_attack, parse_defense
+from bench.presets import parse_match, preset
+from bench.registry import players
+
+HASHES = {"base": "0", "a": "1", "b": "2", "c": "3"}
+PROTOCOL = Protocol(suite="tiny", key="key", examples=16, checkpoints=HASHES)
+PLAY = Play(protocol=PROTOCOL, victim="a", donors=("b",), seed=0, defense="params", attack="identity > ties")
+
+
+def planned(matches=(("a", "b"),), seeds=(0,), defenses=("params",), attacks=("ties", "base-only")):
+    return plan(
+        PROTOCOL,
+        [Match("tiny", victim, tuple(donors)) for victim, *donors in matches],
+        seeds,
+        [parse_defense(text) for text in defenses],
+        [parse_attack(text) for text in attacks],
+    )
+
+
+def described(plays):
+    return [("+".join(p.tasks), p.seed, p.defense, p.attack) for p in plays]
+
+
+def test_one_match_in_full():
+    plays = planned()
+    assert sorted(described(plays), key=str) == sorted(
+        [
+            ("a", 0, "none", None),
+            ("a", 0, "params", None),
+            ("a+b", 0, "none", "base-only"),
+            ("a+b", 0, "none", "identity > ties"),
+            ("a+b", 0, "params", "identity > ties"),
+        ],
+        key=str,
+    )
+
+
+def test_releases_come_first_then_what_sets_the_references():
+    order = [(play.kind, play.defense == "none") for play in planned((("a", "b"), ("b", "c")), (0, 1))]
+    assert [key for i, key in enumerate(order) if key not in order[:i]] == [
+        ("release", True),
+        ("release", False),
+        ("attack", True),
+        ("attack", False),
+    ]
+    assert order == sorted(order, key=lambda key: (key[0] == "attack", not key[1]))
+
+
+def test_matches_with_one_victim_share_its_releases():
+    plays = planned((("a", "b"), ("a", "c"), ("a", "b", "c")), (0, 1))
+    releases = [play for play in plays if play.kind == "release"]
+    assert len(releases) == 2 * 2  # seeds x (none, params)
+    needed = {play.release.id for play in plays if play.release is not None}
+    assert needed == {play.id for play in releases}
+
+
+@pytest.mark.parametrize("defenses", [(), ("none",), ("params", "none", "params", "params(scaling=diagonal)")])
+def test_none_is_always_played_and_nothing_is_played_twice(defenses):
+    plays = planned(defenses=defenses, attacks=("ties", "identity > ties", "base-only", "base-only"))
+    assert len({play.id for play in plays}) == len(plays) == len(set(described(plays)))
+    assert {play.defense for play in plays} == {"none"} | {"params" for d in defenses if "params" in d}
+
+
+def test_baselines_are_played_once_per_match_and_seed_and_need_no_release():
+    plays = planned((("a", "b"), ("b", "c")), (0, 1), ("params", "params(dropout=weights)"), ("base-only", "ties"))
+    baselines = [play for play in plays if play.attack == "base-only"]
+    assert len(baselines) == 2 * 2
+    assert {play.defense for play in baselines} == {"none"}
+    assert all(play.release is None for play in baselines)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"victim": "c"},
+        {"donors": ("c",)},
+        {"donors": ("b", "c")},
+        {"defense": "params(scaling=symmetric)"},
+        {"attack": "identity > ties(density=0.3)"},
+        {"attack": None},
+        {"protocol": replace(PROTOCOL, key="another")},
+        {"protocol": replace(PROTOCOL, suite="another")},
+        {"protocol": replace(PROTOCOL, examples=17)},
+        {"protocol": replace(PROTOCOL, checkpoints=HASHES | {"base": "9"})},
+        {"protocol": replace(PROTOCOL, checkpoints=HASHES | {"a": "9"})},
+        {"protocol": replace(PROTOCOL, checkpoints=HASHES | {"b": "9"})},
+    ],
+)
+def test_the_id_changes_with_what_decides_the_outcome(change):
+    assert replace(PLAY, **change).id != PLAY.id
+
+
+@pytest.mark.parametrize(
+    "checkpoints",
+    [dict(reversed(HASHES.items())), HASHES | {"c": "9"}, HASHES | {"z": "9"}],
+    ids=["order", "a task of another match", "a new task"],
+)
+def test_the_id_changes_with_nothing_else(checkpoints):
+    assert replace(PLAY, protocol=replace(PROTOCOL, checkpoints=checkpoints)).id == PLAY.id
+
+
+def test_a_release_has_no_donors_in_its_id():
+    ids = {replace(PLAY, donors=donors).release.id for donors in (("b",), ("c",), ("b", "c"))}
+    assert ids == {Play(protocol=PROTOCOL, victim="a", seed=0, defense="params").id}
+
+
+def test_examples_are_drawn_by_seed_from_the_training_split(tiny):
+    inputs, labels = draw_examples(tiny, "a", 8, seed=0)
+    again, _ = draw_examples(tiny, "a", 8, seed=0)
+    other, _ = draw_examples(tiny, "a", 8, seed=1)
+    assert torch.equal(inputs, again)
+    assert not torch.equal(inputs, other)
+    train, train_labels = tiny.load("a", "train")
+    rows = [(train == x).flatten(1).all(1).nonzero().item() for x in inputs]
+    assert len(set(rows)) == 8
+    assert torch.equal(train_labels[rows], labels)
+
+
+def test_fewer_examples_are_a_prefix_and_no_more_are_drawn_than_there_are(tiny):
+    few, many = (draw_examples(tiny, "a", count, seed=3)[0] for count in (5, 1000))
+    assert torch.equal(few, many[:5])
+    assert len(many) == len(tiny.load("a", "train")[0])
+
+
+TASKS = ("a", "b", "c")
+
+
+def test_parse_match():
+    assert parse_match(" a + b+c", "tiny", TASKS) == Match("tiny", "a", ("b", "c"))
+    assert parse_match("a+b", "tiny", TASKS).spelling == "a+b"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a+z", "unknown task 'z'; suite tiny has: a, b, c"),
+        ("", "unknown task ''"),
+        ("a+", "unknown task ''"),
+        ("a", "name a victim and at least one other task"),
+        ("a+a", "name a victim and at least one other task"),
+        ("a+b+b", "name a victim and at least one other task"),
+    ],
+)
+def test_parse_match_says_what_is_wrong(text, problem):
+    with pytest.raises(ArenaError, match=problem):
+        parse_match(text, "tiny", TASKS)
+
+
+@pytest.fixture(params=suites.names())
+def suite(request):
+    return suites.get(request.param)
+
+
+@pytest.mark.parametrize("name", presets.NAMES)
+def test_presets_name_real_tasks_and_players_in_canonical_spelling(suite, name):
+    grid = preset(name, suite.name, tuple(suite.tasks))
+    for match in grid.matches:
+        assert parse_match(match.spelling, suite.name, tuple(suite.tasks)) == match
+    assert len(set(grid.matches)) == len(grid.matches)
+    for spelled, parse in ((grid.defenses, parse_defense), (grid.attacks, parse_attack)):
+        assert len(set(spelled)) == len(spelled)
+        assert [parse(text).spelling for text in spelled] == list(spelled)
+
+
+def test_preset_sizes(suite):
+    tasks = tuple(suite.tasks)
+    n = len(tasks)
+    quick, standard, catalogue, full = (preset(name, suite.name, tasks) for name in presets.NAMES)
+    assert (len(quick.matches), quick.seeds) == (3, (0,))
+    assert len(catalogue.matches) == 2
+    assert sorted(match.victim for match in standard.matches) == sorted(tasks)
+    assert len(standard.seeds) == (2 if suite.name == "text" else 3)
+    assert len(full.matches) == n * (n - 1) + n
+    assert len(full.seeds) == 3
+    assert {match.tasks for match in full.matches if len(match.donors) == n - 1} == {
+        (victim, *(t for t in tasks if t != victim)) for victim in tasks
+    }
+
+
+@pytest.mark.parametrize("name", presets.NAMES)
+def test_every_preset_has_every_player_and_every_baseline(name):
+    grid = preset(name, "tiny", TASKS)
+    played = {link.name for text in grid.defenses for link in parse_defense(text).defenses}
+    played |= {stage.name for text in grid.attacks for stage in parse_attack(text).stages}
+    assert played == {player.name for player in players()}
+    assert "none" in grid.defenses
+    assert set(presets.BASELINES) <= set(grid.attacks)
+    assert {parse_attack(text).uses_victim for text in presets.BASELINES} == {False}
+
+
+def test_an_unknown_preset_lists_those_there_are():
+    with pytest.raises(UnknownName, match="unknown preset 'fast'; there are: quick, standard, catalogue, full"):
+        preset("fast", "tiny", TASKS)

@@ -1,0 +1,213 @@
+"""Players by name: what may be registered, and what a broken plug-in says."""
+
+import sys
+from importlib.metadata import EntryPoint
+from typing import Literal
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from bench import presets, registry
+from bench.errors import ArenaError, BadConfig, UnknownName
+from bench.game import Config, Defense, Merge, Tier
+from bench.pipeline import parse_defense
+from bench.registry import find, load_plugin, players, register
+
+
+@pytest.fixture(autouse=True)
+def forgotten(monkeypatch):
+    """Forget afterwards what a test registers or imports."""
+    known = {player.name: player for player in players()}
+    monkeypatch.setattr(registry, "_players", known)
+    monkeypatch.setattr(registry, "_broken", {})
+    modules = set(sys.modules)
+    yield
+    for name in set(sys.modules) - modules:
+        if name.startswith("mergearena_plugin_"):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def scaled():
+    """A defense from a plain function."""
+
+    @register("defense")("registry-scaled", paper="arXiv 1234.56789", preserves_function=True)
+    def scaled(victim, view, *, by: float = 2.0, how: Literal["up", "down"] = "up"):
+        """Multiplies or divides every weight."""
+        return {key: value * by if how == "up" else value / by for key, value in victim.items()}
+
+    return find("registry-scaled")
+
+
+def test_keyword_only_parameters_become_the_config(scaled):
+    assert {name: field.default for name, field in scaled.Config.model_fields.items()} == {"by": 2.0, "how": "up"}
+    assert (scaled.kind, scaled.paper, scaled.preserves_function) == ("defense", "arXiv 1234.56789", True)
+    assert scaled.__doc__ == "Multiplies or divides every weight."
+    halved = parse_defense("registry-scaled(how=down)").protect({"w": torch.tensor(6.0)}, None)
+    assert halved["w"] == 3
+
+
+def test_a_parameter_without_a_default_must_be_given():
+    @register("defense")("registry-needy")
+    def needy(victim, view, *, by: float):
+        """Needs a number."""
+        return victim
+
+    with pytest.raises(BadConfig, match="registry-needy: by"):
+        find("registry-needy")()
+    assert find("registry-needy")(by=1).spelling == "registry-needy(by=1.0)"
+
+
+def test_configs_are_frozen_and_checked(scaled):
+    player = scaled(by=3)
+    with pytest.raises(ValidationError, match="frozen"):
+        player.config.by = 4
+    with pytest.raises(BadConfig, match="registry-scaled: unknown config key 'buy'; it takes: by, how"):
+        scaled(buy=3)
+    with pytest.raises(BadConfig, match="how='sideways' is not allowed"):
+        scaled(how="sideways")
+    with pytest.raises(BadConfig, match="by=nan is not allowed"):
+        scaled(by=float("nan"))
+
+
+def test_a_function_declares_its_tier():
+    @register("merge")("registry-tiered", tier="unlabelled")
+    def tiered(models, view):
+        """Nothing."""
+
+    assert find("registry-tiered")().tier is Tier.UNLABELLED
+
+
+def test_a_class_is_registered_as_it_is():
+    class Kept(Defense):
+        """Nothing."""
+
+        class Config(Config):
+            x: int = 0
+
+        def protect(self, victim, view):
+            return victim
+
+    assert register("defense")("registry-kept")(Kept) is Kept is find("registry-kept")
+    assert Kept(x=2).spelling == "registry-kept(x=2)"
+    assert Kept().spelling == "registry-kept"
+
+
+def test_a_name_clash_names_both(scaled):
+    with pytest.raises(ArenaError, match=r"'registry-scaled' of .*\.other is taken by .*\.scaled; choose another"):
+
+        @register("merge")("registry-scaled")
+        def other(models, view):
+            """Nothing."""
+
+    assert find("registry-scaled") is scaled
+
+
+def test_a_docstring_is_required():
+    with pytest.raises(ArenaError, match="'registry-mute' has no docstring"):
+
+        @register("merge")("registry-mute")
+        def mute(models, view):
+            pass
+
+    with pytest.raises(UnknownName):
+        find("registry-mute")
+
+
+def test_a_class_under_the_decorator_of_another_kind_is_refused():
+    with pytest.raises(ArenaError, match="registered as defense but is a merge"):
+
+        @register("defense")("registry-wrong")
+        class Wrong(Merge):
+            """Nothing."""
+
+            def merge(self, models, view):
+                return {}
+
+
+def test_find_suggests_the_nearest_names_of_the_kind():
+    with pytest.raises(UnknownName, match="unknown merge 'tie'; did you mean 'ties'"):
+        find("tie", "merge")
+    with pytest.raises(UnknownName, match=r"unknown defense 'zzzz'; there are: .*none.*params"):
+        find("zzzz", "defense")
+    with pytest.raises(UnknownName, match="'ties' is a merge, not a defense"):
+        find("ties", "defense")
+
+
+PLUGIN = '''
+import defenses
+
+@defenses.register("registry-plugin")
+def plugin(victim, view, *, times: int = 1):
+    """Nothing, several times."""
+    return victim
+'''
+
+
+def test_a_plugin_registers_its_players_and_may_be_loaded_again(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(PLUGIN)
+    load_plugin(path)
+    load_plugin(path)
+    assert parse_defense("registry-plugin(times=3)").defenses[0].config.times == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("import not_a_module_anywhere", "ModuleNotFoundError: No module named 'not_a_module_anywhere'"),
+        ("def broken(:", "SyntaxError"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_broken_plugin_is_one_clear_error(tmp_path, text, problem):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(ArenaError) as caught:
+        load_plugin(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: importing it raised {problem}")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", ["absent.py", "notes.txt", "."])
+def test_a_plugin_that_is_no_python_file_is_refused(tmp_path, name):
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(ArenaError, match="not a Python file"):
+        load_plugin(tmp_path / name)
+
+
+def test_a_plugin_that_takes_a_name_says_so(tmp_path):
+    path = tmp_path / "taken.py"
+    path.write_text(PLUGIN.replace("registry-plugin", "params"))
+    with pytest.raises(ArenaError, match=r"the name 'params' of mergearena_plugin_taken\.plugin is taken by defenses"):
+        load_plugin(path)
+
+
+def test_our_entry_points_load_and_register_both_sides():
+    assert registry.broken() == {}
+    assert {player.kind for player in players()} == {"defense", "align", "merge", "recover", "attack"}
+    assert {player.__module__.split(".")[0] for player in players()} == {"defenses", "attacks"}
+
+
+def test_an_entry_point_that_fails_is_noted_and_stops_nothing(monkeypatch):
+    bad = EntryPoint("theirs", "a_package_that_is_not_there", registry.ENTRY_POINTS[0])
+    good = EntryPoint("ours", "defenses.builtin", registry.ENTRY_POINTS[0])
+    monkeypatch.setattr(registry, "entry_points", lambda group: [bad, good] if group == bad.group else [])
+    registry.load.__wrapped__()
+    assert list(registry.broken()) == ["a_package_that_is_not_there"]
+    assert "ModuleNotFoundError" in registry.broken()["a_package_that_is_not_there"]
+
+
+def test_every_built_in_player_says_what_it_does_and_is_played_by_a_preset():
+    assert all((player.__doc__ or "").strip() for player in players())
+    assert presets.unplayed() == []
+
+
+def test_a_player_that_no_preset_plays_is_found_though_its_name_is_part_of_another():
+    @register("merge")("tie")
+    def tie(models, view):
+        """Nothing."""
+
+    assert presets.unplayed() == ["tie"]

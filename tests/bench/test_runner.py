@@ -1,0 +1,253 @@
+"""The runner on a tiny suite: misbehaviour is a recorded failure, and nothing is lost, done twice or left over."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from bench import checkpoints, records, runner
+from bench.cli import main
+from bench.errors import ArenaError, BadCheckpoint
+from bench.executors.local import Limits
+from bench.games.protection import Match, plan
+from bench.pipeline import parse_attack, parse_defense
+from bench.registry import load_plugin
+
+TESTS = Path(__file__).parent.parent
+HOSTILE = TESTS / "hostile.py"
+SUITE = "tiny_suite:TinySuite"
+NAIVE = "identity > average"
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the local executor's limits are Linux's")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hostile_players():
+    load_plugin(HOSTILE)
+
+
+def play(root, defenses, attacks=(NAIVE,), seconds=60.0, memory=4.0, key="k", seeds=(0,), **options):
+    protocol = runner.protocol(SUITE, "abc", key, examples=8)
+    plays = plan(
+        protocol,
+        [Match(SUITE, "a", ("b",))],
+        seeds,
+        [parse_defense(d) for d in defenses],
+        [parse_attack(a) for a in attacks],
+    )
+    limits = Limits(seconds=seconds, memory_gib=memory, plugins=(HOSTILE,))
+    return runner.run(plays, root, jobs=2, limits=limits, **options)
+
+
+MISBEHAVIOURS = {
+    "drops-a-key": ("failed", "left out 'class_embedding'"),
+    "adds-a-key": ("failed", "added 'router.weight'"),
+    "changes-a-shape": ("failed", "changed the shape of 'proj'"),
+    "changes-a-dtype": ("failed", "changed the dtype of"),
+    "writes-nan": ("failed", "put NaN or infinity into 'proj'"),
+    "returns-nothing": ("failed", "returned NoneType"),
+    "raises": ("failed", "RuntimeError: boom"),
+    "exits": ("crashed", "exit code 7"),
+    "exits-hard": ("crashed", "exit code 9"),
+    "sleeps": ("timeout", "within 12 s"),
+    "eats-memory": ("memory", "1 GiB of memory"),
+}
+
+
+def test_every_misbehaviour_of_a_defense_is_a_recorded_failure(tmp_path, capfd):
+    summary = play(tmp_path, [*MISBEHAVIOURS, "prints"], seconds=12, memory=1)
+    releases = {r.defense: r for r in summary.records if r.kind == "release"}
+    for defense, (status, reason) in MISBEHAVIOURS.items():
+        assert releases[defense].status == status, defense
+        assert reason in (releases[defense].reason or ""), defense
+    blocked = {r.defense for r in summary.failures if r.reason == "its defense released nothing"}
+    assert blocked == set(MISBEHAVIOURS)
+    assert releases["none"].status == releases["prints"].status == "ok"
+    assert sum(r.status == "ok" for r in summary.records if r.kind == "attack") == 2
+    assert "NOISE" not in "".join(capfd.readouterr())
+    assert len(records.files(tmp_path)) == len(summary.records)
+
+
+def test_a_data_free_attack_that_reads_labels_fails_and_the_others_play_on(tmp_path):
+    attacks = ["identity > reads-labels", "identity > reads-inputs", NAIVE, "identity > returns-the-victim"]
+    by_attack = {r.attack: r for r in play(tmp_path, ["none"], attacks).records if r.attack}
+    cheat = by_attack["identity > reads-labels"]
+    assert cheat.status == "failed"
+    assert "a data-free attack asked for labelled examples of 'a'" in (cheat.reason or "")
+    honest = by_attack["identity > reads-inputs"]
+    assert (honest.status, honest.cost.unlabelled_examples, honest.cost.labelled_examples) == ("ok", 8, 0)
+    assert by_attack[NAIVE].cost.unlabelled_examples == 0
+
+
+def test_finetuning_is_metered(tmp_path):
+    attack = "identity > average > finetune(steps=3, batch_size=2)"
+    summary = play(tmp_path, ["none"], [attack])
+    record = next(r for r in summary.records if r.attack == attack)
+    assert record.cost.gradient_steps == 3
+    assert record.cost.labelled_examples == 16
+    assert record.cost.flops > 0
+    assert record.tier == "labelled"
+
+
+def timeless(record):
+    data = json.loads(record.model_dump_json())
+    for cost in (data["cost"], data["evaluation_cost"]):
+        for name in ("wall_seconds", "cpu_seconds", "peak_host_bytes"):
+            cost.pop(name)
+    data["provenance"].pop("date")
+    return data
+
+
+def test_same_seed_gives_identical_records_and_another_key_another_draw(tmp_path):
+    defenses, attacks = ["params(dropout=weights)"], ["identity > dare"]
+    runs = [play(tmp_path / name, defenses, attacks, key=key) for name, key in (("x", "k"), ("y", "k"), ("z", "other"))]
+    first, second, third = ({(r.defense, r.attack): timeless(r) for r in run.records} for run in runs)
+    assert first == second
+    release = ("params(dropout=weights)", None)
+    assert first[release]["logit_difference"] != third[release]["logit_difference"]
+
+
+def test_a_second_run_reuses_every_record(tmp_path):
+    first = play(tmp_path, ["params"])
+    before = {p: p.stat().st_mtime_ns for p in records.files(tmp_path)}
+    second = play(tmp_path, ["params"])
+    assert (second.played, second.reused) == (0, first.played)
+    assert {p: p.stat().st_mtime_ns for p in records.files(tmp_path)} == before
+    assert play(tmp_path, ["params"], fresh=True).played == first.played
+
+
+def test_a_changed_player_is_played_again(tmp_path):
+    play(tmp_path, ["none"])
+    path = next(p for p in records.files(tmp_path) if "average" in p.name)
+    data = json.loads(path.read_text())
+    data["provenance"]["code"]["average"] = "0" * 64
+    path.write_text(json.dumps(data))
+    assert play(tmp_path, ["none"]).played == 1
+
+
+def test_a_damaged_record_is_set_aside_and_replayed(tmp_path):
+    play(tmp_path, ["none"])
+    path = next(p for p in records.files(tmp_path) if "average" in p.name)
+    path.write_text(path.read_text()[:-40])
+    summary = play(tmp_path, ["none"])
+    assert summary.played == 1
+    assert [p.name for p in summary.set_aside] == [path.name + ".damaged"]
+    assert records.read(path).status == "ok"
+
+
+def test_two_runs_cannot_write_the_same_records(tmp_path):
+    with FileLock(tmp_path / ".lock"), pytest.raises(ArenaError, match="another run"):
+        play(tmp_path, ["none"])
+
+
+def test_a_full_disk_stops_the_run_and_keeps_what_was_written(tmp_path, monkeypatch):
+    written = []
+    real = records.write
+
+    def full_after_two(record, root):
+        if len(written) == 2:
+            raise OSError(28, "No space left on device", str(root))
+        written.append(real(record, root))
+        return written[-1]
+
+    monkeypatch.setattr(records, "write", full_after_two)
+    with pytest.raises(OSError, match="No space left"):
+        play(tmp_path, ["params"])
+    assert records.files(tmp_path) == sorted(written)
+    monkeypatch.undo()
+    assert play(tmp_path, ["params"]).reused == 2
+
+
+def command(root, *options):
+    return [
+        *(sys.executable, "-m", "bench", "run", "--suite", SUITE, "--match", "a+b", "--records", str(root)),
+        *("--out", str(root.parent / f"{root.name}.json"), "--jobs", "2", *options),
+    ]
+
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(TESTS)}
+GRID = [
+    *("--defense", "params", "--defense", "params(scaling=symmetric)", "--seed", "0", "--seed", "1"),
+    *("--attack", NAIVE, "--attack", "weight-matching > dare"),
+]
+
+
+def board(root):
+    data = json.loads((root.parent / f"{root.name}.json").read_text())
+    text = json.dumps(data, sort_keys=True)
+    for suite in data["suites"]:
+        suite["protocol"].pop("dates")
+        for row in (*suite["defenses"], *suite["attacks"]):
+            for name in ("cost", "protect_cost"):
+                for timed in ("wall_seconds", "cpu_seconds", "peak_host_bytes"):
+                    (row.get(name) or {}).pop(timed, None)
+    assert text
+    return data
+
+
+def test_kill_9_in_the_middle_loses_nothing(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(command(whole, *GRID), env=ENVIRONMENT, check=True, capture_output=True)
+    process = subprocess.Popen(
+        command(killed, *GRID), env=ENVIRONMENT, start_new_session=True, stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while len(records.files(killed)) < 4 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = records.files(killed)
+    assert 4 <= len(kept) < len(records.files(whole))
+    stamps = {p: p.stat().st_mtime_ns for p in kept}
+    assert all(records.read(p) for p in kept)
+
+    again = subprocess.run(command(killed, *GRID), env=ENVIRONMENT, check=True, capture_output=True, text=True)
+
+    assert {p: p.stat().st_mtime_ns for p in kept} == stamps
+    assert [p.relative_to(killed) for p in records.files(killed)] == [
+        p.relative_to(whole) for p in records.files(whole)
+    ]
+    assert f"{len(kept)} reused" in again.stdout
+    assert board(killed) == board(whole)
+    assert not (killed / ".scratch").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--defense", "parms"], "did you mean 'params'"),
+        (["--defense", "params(scalng=diagonal)"], "unknown config key 'scalng'; it takes: scaling, dropout, rate"),
+        (["--defense", "params(scaling=round)"], "scaling='round' is not allowed"),
+        (["--attack", "identity > tise"], "did you mean 'ties'?"),
+        (["--attack", "identity > ties(density=0.2"], "expected ',' or ')'"),
+        (["--attack", "ties > weight-matching"], "an attack is 'aligner+... > one merge > recovery+...'"),
+        (["--match", "a+z"], "unknown task 'z'"),
+        (["--preset", "fast"], "unknown preset 'fast'"),
+        (["--suite", "embeded"], "did you mean 'embedded'?"),
+        (["--plugin", "nowhere.py"], "nowhere.py"),
+    ],
+)
+def test_bad_input_is_one_clear_error(tmp_path, monkeypatch, capsys, options, says):
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(
+        sys, "argv", ["mergearena", "run", "--suite", SUITE, "--records", str(tmp_path / "r"), *options]
+    )
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_pickled_checkpoint_is_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(pickle.dumps({"w": 1}))
+    with pytest.raises(BadCheckpoint, match="pickled checkpoint"):
+        checkpoints.load(path)

@@ -1,0 +1,103 @@
+"""Players that misbehave, each in one way; loaded as a plugin by the tests of the runner."""
+
+import os
+import sys
+import time
+
+import torch
+
+import attacks
+import defenses
+from bench.game import AttackerView
+
+
+@defenses.register("drops-a-key")
+def drops_a_key(victim, view):
+    """Leave a key out."""
+    return dict(list(victim.items())[1:])
+
+
+@defenses.register("adds-a-key")
+def adds_a_key(victim, view):
+    """Add a key."""
+    return {**victim, "router.weight": torch.zeros(2)}
+
+
+@defenses.register("changes-a-shape")
+def changes_a_shape(victim, view):
+    """Change a shape."""
+    return {**victim, "proj": torch.zeros(1, 2)}
+
+
+@defenses.register("changes-a-dtype")
+def changes_a_dtype(victim, view):
+    """Change a dtype."""
+    return {k: v.half() for k, v in victim.items()}
+
+
+@defenses.register("writes-nan")
+def writes_nan(victim, view):
+    """Put NaN into a tensor."""
+    return {**victim, "proj": torch.full_like(victim["proj"], float("nan"))}
+
+
+@defenses.register("returns-nothing")
+def returns_nothing(victim, view):
+    """Forget to return."""
+
+
+@defenses.register("raises")
+def raises(victim, view):
+    """Raise."""
+    raise RuntimeError("boom")
+
+
+@defenses.register("exits")
+def exits(victim, view):
+    """End the interpreter."""
+    sys.exit(7)
+
+
+@defenses.register("exits-hard")
+def exits_hard(victim, view):
+    """End the process."""
+    os._exit(9)
+
+
+@defenses.register("sleeps")
+def sleeps(victim, view):
+    """Sleep past any limit."""
+    time.sleep(600)
+
+
+@defenses.register("eats-memory")
+def eats_memory(victim, view):
+    """Allocate 40 GB in small pieces."""
+    return [torch.ones(2**26) for _ in range(150)]
+
+
+@attacks.merger("reads-labels")
+def reads_labels(models, view: AttackerView):
+    """Read labels though declared data-free."""
+    view.labelled(view.victim)
+    return dict(view.base)
+
+
+@attacks.merger("reads-inputs", tier="unlabelled")
+def reads_inputs(models, view: AttackerView):
+    """Read what its tier allows, and hand back the base."""
+    view.unlabelled(view.victim)
+    return dict(view.base)
+
+
+@attacks.merger("returns-the-victim")
+def returns_the_victim(models, view: AttackerView):
+    """Hand back the released model itself, which does not qualify."""
+    return next(iter(models.values()))
+
+
+@defenses.register("prints")
+def prints(victim, view):
+    """Print, which must not garble the board."""
+    print("NOISE FROM A PLAYER")
+    return victim
