@@ -76,13 +76,16 @@ def merged_accuracy(accuracy: dict[str, float]) -> float:
 
 
 def reference(records: Iterable[Record], tier: Tier) -> Reference | None:
-    """The reference points of one match and seed, from its records with no defense.
+    """The reference points of one match and seed, from its first round of records with no defense.
 
     The floor is the best baseline on the victim's task, the ceiling the best unprotected merge over the match's
-    tasks; both are chosen on validation. None if either has no finished record.
+    tasks; both are chosen on validation. None if either has no finished record. Later rounds do not move them:
+    a ceiling that rose with new attacks would make every old attack look weaker.
     """
     played = [
-        (r, r.accuracy) for r in records if r.defense == "none" and r.tier and tier.allows(r.tier) and r.accuracy
+        (r, r.accuracy)
+        for r in records
+        if r.defense == "none" and r.round == 0 and r.tier and tier.allows(r.tier) and r.accuracy
     ]
     baselines = [(r, a) for r, a in played if not r.uses_victim]
     merges = [(r, a) for r, a in played if r.uses_victim]
@@ -116,21 +119,25 @@ class Strongest:
 
 
 def worst_case(records: Iterable[Record], reference: Reference) -> Strongest:
-    """The largest ``recovered`` over finished attacks: chosen on validation, read on test.
+    """The largest ``recovered`` over qualifying attacks: chosen on validation, read on test.
 
     Rounds of evidence are added one after the other and the largest reading so far stands: evidence that comes
     later can only raise what an attacker recovers.
     """
-    rounds = group(((r, r.accuracy) for r in records if r.accuracy and r.uses_victim), lambda pair: pair[0].round)
+    qualifying = [
+        (r, r.accuracy)
+        for r in records
+        if r.accuracy and r.uses_victim and reference.test.qualifies(r.victim, r.accuracy.test)
+    ]
+    rounds = group(qualifying, lambda pair: pair[0].round)
     so_far: list[tuple[Record, Accuracy]] = []
     worst = Strongest(0.0, None)
     for number in sorted(rounds):
         so_far += rounds[number]
         chosen, accuracy = _best(so_far, lambda r, a: reference.validation.recovered(r.victim, a.validation))
-        if reference.test.qualifies(chosen.victim, accuracy.test):
-            recovered = reference.test.recovered(chosen.victim, accuracy.test)
-            if worst.attack is None or recovered > worst.recovered:
-                worst = Strongest(recovered, chosen.attack)
+        recovered = reference.test.recovered(chosen.victim, accuracy.test)
+        if worst.attack is None or recovered > worst.recovered:
+            worst = Strongest(recovered, chosen.attack)
     return worst
 
 

@@ -72,7 +72,7 @@ class DefensePart(_Part):
     """A row of the defense ranking."""
 
     rank: int | None
-    """1 + the number of defenses whose data-free interval lies wholly above; equal ranks are ties. None: not ranked."""
+    """Equal ranks are ties: their data-free interval overlaps that of the first of the rank. None: not ranked."""
     unranked_because: str | None
     defense: str
     resistance: dict[str, IntervalPart]

@@ -138,24 +138,22 @@ class _Suite:
         return found
 
     def _defense_rows(self) -> tuple[DefensePart, ...]:
-        resistances = {defense: self._resistance(defense) for defense in self.defenses}
-        rows = [self._defense_row(defense, resistances[defense]) for defense in self.defenses]
-        ranked = {r.defense: resistances[r.defense][Tier.DATA_FREE][0] for r in rows if r.unranked_because is None}
-        placed = [
-            row.model_copy(
-                update={"rank": 1 + sum(other.low > ranked[row.defense].high for other in ranked.values())}
-            )
-            if row.defense in ranked
-            else row
-            for row in rows
-        ]
+        """Rows by resistance per tier, then protected accuracy, then cost; whoever overlaps a group's first ties."""
 
         def order(row: DefensePart) -> tuple[object, ...]:
             means = [-row.resistance[tier].mean if tier in row.resistance else 1.0 for tier in Tier]
             flops = row.protect_cost.flops if row.protect_cost else 0
-            return row.rank is None, *means, -(row.protected_accuracy or 0), flops, row.defense
+            return row.unranked_because is not None, *means, -(row.protected_accuracy or 0), flops, row.defense
 
-        return tuple(sorted(placed, key=order))
+        rows = sorted((self._defense_row(d, self._resistance(d)) for d in self.defenses), key=order)
+        rank, lead = 0, None
+        for place, row in enumerate(rows):
+            if row.unranked_because is None:
+                mine = row.resistance[Tier.DATA_FREE]
+                if lead is None or mine.high < lead.low:
+                    rank, lead = place + 1, mine
+                rows[place] = row.model_copy(update={"rank": rank})
+        return tuple(rows)
 
     def _defense_row(self, defense: str, resistance: dict[Tier, tuple[Interval, int]]) -> DefensePart:
         releases = [r for r in self.releases if r.defense == defense]
