@@ -118,9 +118,7 @@ class Gauge:
 
     def inverse(self) -> Gauge:
         """The element that undoes this one."""
-        return Gauge(
-            torch.linalg.inv(self.a)[self.order], torch.linalg.inv(self.b)[self.order], self.order.argsort()
-        )
+        return Gauge(torch.linalg.inv(self.a)[self.order], torch.linalg.inv(self.b)[self.order], self.order.argsort())
 
 
 @dataclass(frozen=True)

@@ -79,13 +79,15 @@ def player(name: str) -> RenderableType:
     ]
     if found.Config.model_fields:
         table = Table(title="config", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-        for column in ("field", "default", "type", "meaning"):
+        explained = any(info.description for info in found.Config.model_fields.values())
+        for column in ("field", "default", "type", *(("meaning",) if explained else ())):
             table.add_column(column)
         for field, info in found.Config.model_fields.items():
             default = "required" if info.default is PydanticUndefined else str(info.default)
             annotation = info.annotation
             kind = annotation.__name__ if inspect.isclass(annotation) else str(annotation).replace("typing.", "")
-            table.add_row(field, default, escape(kind), escape(" ".join((info.description or "").split())))
+            meaning = (escape(" ".join((info.description or "").split())),) if explained else ()
+            table.add_row(field, default, escape(kind), *meaning)
         parts.append(table)
     else:
         parts.append("[dim]no config[/]")

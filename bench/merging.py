@@ -81,6 +81,5 @@ def elect_and_average(vectors: Sequence[StateDict]) -> StateDict:
 def drop_and_rescale(vector: StateDict, drop: float, generator: torch.Generator) -> StateDict:
     """Zero each entry with probability ``drop`` and rescale the rest by 1 / (1 - drop) (arXiv 2311.03099)."""
     return {
-        key: v * torch.empty_like(v).bernoulli_(1 - drop, generator=generator) / (1 - drop)
-        for key, v in vector.items()
+        key: v * torch.empty_like(v).bernoulli_(1 - drop, generator=generator) / (1 - drop) for key, v in vector.items()
     }

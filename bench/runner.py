@@ -86,9 +86,7 @@ def run(
         raise ArenaError(f"{root}: another run is writing there; wait for it, or choose another --records") from None
 
 
-def _run(
-    plays: Sequence[Play], root: Path, jobs: int, limits: Limits, fresh: bool, listener: Listener
-) -> Summary:
+def _run(plays: Sequence[Play], root: Path, jobs: int, limits: Limits, fresh: bool, listener: Listener) -> Summary:
     summary = Summary()
     held, summary.set_aside = ({}, []) if fresh else _held(root)
     todo: list[Play] = []

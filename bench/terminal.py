@@ -80,7 +80,8 @@ def defense_table(rows: Sequence[DefensePart]) -> Table:
     """The ranking of defenses."""
     table = Table(title="defenses, by resistance (95 % interval)", box=box.SIMPLE_HEAD, title_style="bold")
     for name in ("rank", "defense", *Tier, "protected", "fidelity", "logits", "cost", "flags"):
-        table.add_column(name, justify="left" if name in ("defense", "flags") else "right")
+        left = name in ("defense", "flags")
+        table.add_column(name, justify="left" if left else "right", overflow="fold", no_wrap=not left)
     for row in rows:
         resistances = [
             f"{r.mean:.2f} [{r.low:.2f}, {r.high:.2f}]" if (r := row.resistance.get(tier)) else "–" for tier in Tier

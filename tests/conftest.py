@@ -88,7 +88,5 @@ def architecture_and_states(request):
     model = randomized(FAMILIES[request.param]().double(), 1)
     base = {k: v.clone() for k, v in model.state_dict().items()}
     generator = torch.Generator().manual_seed(2)
-    victim = {
-        k: v + 0.02 * torch.randn(v.shape, generator=generator, dtype=v.dtype) for k, v in base.items()
-    }
+    victim = {k: v + 0.02 * torch.randn(v.shape, generator=generator, dtype=v.dtype) for k, v in base.items()}
     return architecture_of(model), base, victim

@@ -21,9 +21,7 @@ def gauge_anchor(released: StateDict, view: AttackerView, *, rtol: float = 1e-9)
     """
     gauges = {}
     for group in view.architecture.attentions:
-        q, v = (
-            _anchor(side.read(released), side.read(view.base), group.kv_heads, rtol) for side in (group.q, group.v)
-        )
+        q, v = (_anchor(side.read(released), side.read(view.base), group.kv_heads, rtol) for side in (group.q, group.v))
         gauges[group.name] = Gauge(q, v, torch.arange(group.kv_heads))
     return view.architecture.apply(released, Element({}, gauges))
 

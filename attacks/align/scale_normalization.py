@@ -20,9 +20,7 @@ def scale_normalization(released: StateDict, view: AttackerView) -> StateDict:
     """
     gauges = {}
     for group in view.architecture.attentions:
-        q, v = (
-            _scales(side.read(released), side.read(view.base), group.kv_heads) for side in (group.q, group.v)
-        )
+        q, v = (_scales(side.read(released), side.read(view.base), group.kv_heads) for side in (group.q, group.v))
         gauges[group.name] = Gauge(torch.diag_embed(q), torch.diag_embed(v), torch.arange(group.kv_heads))
     return view.architecture.apply(released, Element({}, gauges))
 

@@ -24,9 +24,7 @@ def dare(
 
     ``density`` is TIES's; ``scale`` null means the published coefficient of the merge that follows.
     """
-    vectors = [
-        drop_and_rescale(task_vector(state, view.base), drop, view.generator) for state in models.values()
-    ]
+    vectors = [drop_and_rescale(task_vector(state, view.base), drop, view.generator) for state in models.values()]
     if then == "linear":
         return add(view.base, vectors, default_scale(len(vectors)) if scale is None else scale)
     elected = elect_and_average([trim(vector, density) for vector in vectors])

@@ -92,16 +92,12 @@ class _Meter:
         self.on_merge()
         return shares
 
-    def at(
-        self, direction: StateDict, coefficient: float, tasks: Sequence[str], split: Split
-    ) -> dict[str, Any]:
+    def at(self, direction: StateDict, coefficient: float, tasks: Sequence[str], split: Split) -> dict[str, Any]:
         """Figures of one merged model."""
         shares = self.recovered(add(self.base, [direction], coefficient), tasks, split)
         return {"coefficient": coefficient, "recovered": mean([*shares.values()]), "per_task": shares}
 
-    def best(
-        self, direction: StateDict, coefficients: Sequence[float], tasks: Sequence[str]
-    ) -> dict[str, Any]:
+    def best(self, direction: StateDict, coefficients: Sequence[float], tasks: Sequence[str]) -> dict[str, Any]:
         """Test figures at the coefficient with the largest mean recovery on validation."""
         chosen = max(coefficients, key=lambda c: self.at(direction, c, tasks, "validation")["recovered"])
         return self.at(direction, chosen, tasks, "test")

@@ -21,18 +21,23 @@ if TYPE_CHECKING:
 
 
 class EmbeddedSuite(Suite):
-    """A small CLIP on six real image tasks; data and weights ship in the package."""
+    """A small CLIP on six real image tasks; data and weights ship in the package.
+
+    Args:
+        zoo: folder of other weights, as ``mergearena zoo build --out`` writes them.
+    """
 
     name = "embedded"
     batch_size = 64  # short batches stay in the processor's cache: 40 % faster than 256
+
+    def __init__(self, zoo: Path = embedded.ZOO) -> None:
+        self._zoo = zoo
 
     @cached_property
     def tasks(self) -> Mapping[str, Task]:
         """The six tasks."""
         return {
-            name: Task(
-                name=name, title=spec.title, classes=spec.classes, source=spec.source, licence=spec.licence
-            )
+            name: Task(name=name, title=spec.title, classes=spec.classes, source=spec.source, licence=spec.licence)
             for name, spec in embedded.TASKS.items()
         }
 
@@ -66,20 +71,20 @@ class EmbeddedSuite(Suite):
     @torch.inference_mode(False)
     def head(self, task: str) -> Tensor:
         """Zero-shot head from prompts, C x D."""
-        return embedded.head(task)
+        return embedded.head(task, self.zoo)
 
     def base(self) -> StateDict:
         """The vision tower before fine-tuning."""
-        return embedded.base_state()
+        return embedded.base_state(self.zoo)
 
     def finetuned(self, task: str) -> StateDict:
         """The vision tower fine-tuned on one task."""
-        return embedded.finetuned_state(task)
+        return embedded.finetuned_state(task, self.zoo)
 
     @property
     def zoo(self) -> Path:
-        """The folder inside the package."""
-        return embedded.ZOO
+        """The folder of the weights, by default the one inside the package."""
+        return self._zoo
 
     def figures(self) -> dict[str, Any] | None:
         """The figures shipped beside the weights."""

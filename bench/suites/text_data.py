@@ -96,9 +96,7 @@ TASKS: dict[str, TextTask] = {
 
 def read(task: TextTask, split: Split) -> tuple[list[str], list[int]]:
     """Texts and labels of one split."""
-    table = pq.read_table(
-        _PACKS / f"{task.pack}.parquet", columns=["text", "label"], filters=[("split", "==", split)]
-    )
+    table = pq.read_table(_PACKS / f"{task.pack}.parquet", columns=["text", "label"], filters=[("split", "==", split)])
     return table["text"].to_pylist(), table["label"].to_pylist()
 
 

@@ -33,7 +33,8 @@ def rescaled(view, mode, seed=0):
     g = torch.Generator().manual_seed(seed)
     gauges = {
         a.name: Gauge(
-            random_matrices(mode, a.kv_heads, a.width, g), random_matrices(mode, a.kv_heads, a.width, g),
+            random_matrices(mode, a.kv_heads, a.width, g),
+            random_matrices(mode, a.kv_heads, a.width, g),
             torch.arange(a.kv_heads),
         )
         for a in view.architecture.attentions
@@ -107,9 +108,8 @@ def test_aligners_of_heads_do_not_depend_on_the_defense_draw(view, aligner, mode
 
 @pytest.mark.parametrize("aligner", [weight_matching, scale_normalization, gauge_anchor])
 def test_aligners_keep_the_function(family, aligner):
-    from conftest import outputs
-
     from bench.architecture import architecture_of
+    from conftest import outputs
 
     model, base = family(1), family(2)
     view = SimpleNamespace(

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from conftest import FAMILIES, outputs, randomized
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from bench.architecture import Element, Gauge, architecture_of
 from bench.errors import UnsupportedArchitecture
+from conftest import FAMILIES, outputs, randomized
 
 KINDS = ("permutation", "scale", "invertible", "head-order", "everything")
 
@@ -27,7 +27,8 @@ def random_element(architecture, kind, seed):
             a, b = (torch.diag_embed(0.2 + 3 * torch.rand(shape, generator=g, dtype=torch.float64)) for _ in "ab")
         if kind in ("invertible", "everything"):
             noise = [torch.randn(*shape, group.width, generator=g, dtype=torch.float64) for _ in "ab"]
-            a, b = (torch.linalg.qr(n).Q @ torch.diag_embed(0.3 + torch.rand(shape, generator=g).double()) for n in noise)
+            stretch = [torch.diag_embed(0.3 + torch.rand(shape, generator=g).double()) for _ in "ab"]
+            a, b = (torch.linalg.qr(n).Q @ s for n, s in zip(noise, stretch, strict=True))
         if kind in ("head-order", "everything"):
             order = torch.randperm(group.kv_heads, generator=g)
         gauges[group.name] = Gauge(a, b, order)
@@ -75,9 +76,7 @@ def test_every_weight_of_a_block_belongs_to_a_group(family):
     model = family()
     architecture = architecture_of(model)
     covered = {key for group in (*architecture.mlps, *architecture.attentions) for key in group.keys}
-    in_blocks = {
-        k for k, v in model.state_dict().items() if (".resblocks." in k or ".layer." in k) and v.ndim == 2
-    }
+    in_blocks = {k for k, v in model.state_dict().items() if (".resblocks." in k or ".layer." in k) and v.ndim == 2}
     assert in_blocks <= covered
 
 
@@ -91,7 +90,8 @@ def test_the_text_tower_of_clip_is_known_too():
     assert len(architecture.attentions) == 2
     with torch.no_grad():
         before = tower(ids)
-        tower.load_state_dict(architecture.apply(dict(tower.state_dict()), random_element(architecture, "everything", 0)))
+        element = random_element(architecture, "everything", 0)
+        tower.load_state_dict(architecture.apply(dict(tower.state_dict()), element))
         torch.testing.assert_close(tower(ids), before, rtol=1e-10, atol=1e-10)
 
 

@@ -108,9 +108,7 @@ def test_tier_inversion(searching_merge, accuracy, flagged):
 def test_seed_spread_of_recovered(second, flagged):
     points = Points(floor=0.0, ceiling=1.0, donor_ceiling=0.5)
     everywhere = {Tier.DATA_FREE: Reference(points, points, "base-only", NAIVE)}
-    records = [
-        make_record(defense="params", seed=seed, test=(v, 0.5)) for seed, v in enumerate((0.5, second))
-    ]
+    records = [make_record(defense="params", seed=seed, test=(v, 0.5)) for seed, v in enumerate((0.5, second))]
     flags = raised(*records, references={("v+d", seed): everywhere for seed in (0, 1)})
     assert flags == ({("seed-spread", NAIVE)} if flagged else set())
 

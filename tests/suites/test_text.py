@@ -145,9 +145,7 @@ def test_missing_models_say_what_to_do(tmp_path) -> None:
 def test_an_encoder_of_another_family_is_refused(tmp_path) -> None:
     from transformers import RobertaConfig, RobertaModel
 
-    tiny = RobertaConfig(
-        vocab_size=8, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4
-    )
+    tiny = RobertaConfig(vocab_size=8, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4)
     RobertaModel(tiny, add_pooling_layer=False).save_pretrained(tmp_path)
     with pytest.raises(UnsupportedArchitecture, match="roberta"):
         TextSuite(base=tmp_path).base()
