@@ -43,11 +43,11 @@ class EmbeddedSuite(Suite):
 
     @property
     def fine_tuning_examples(self) -> int:
-        """Steps x batch of the published recipe."""
+        """Steps x pictures per step of the published recipe, its unlabelled ones included."""
         from bench.suites.embedded.finetune import FinetuneConfig
 
         recipe = FinetuneConfig()
-        return recipe.steps * recipe.batch
+        return recipe.steps * (recipe.batch + recipe.keep_batch)
 
     def dataset(self, task: str, split: Split) -> Dataset:
         """Grey pictures and labels of one split."""

@@ -24,7 +24,7 @@ class FinetuneConfig:
 
     steps: int = 300
     batch: int = 128
-    learning_rate: float = 4e-4
+    learning_rate: float = 5e-4
     weight_decay: float = 0.01
     warmup: float = 0.05
     clip_norm: float = 1.0
