@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -240,13 +241,15 @@ def judge(play: Play, state: StateDict) -> dict[str, Any]:
         Fields of the record: accuracy, logit_difference (releases), evaluation_cost.
     """
     suite = suites.get(play.protocol.suite)
-    with metered() as cost:
+    with metered(count_flops=False) as cost:
         shares: dict[str, dict[str, float]] = {}
         for split in SPLITS:
             shares[split] = {task: suite.accuracy(state, task, split) for task in play.tasks}
         result: dict[str, Any] = {"accuracy": Accuracy(**shares)}
         if play.kind == "release":
             result["logit_difference"] = _logit_difference(suite, play.victim, state)
+    seen = sum(len(suite.load(task, split)[1]) for task in play.tasks for split in SPLITS)
+    cost.flops = seen * forward_flops(suite)
     return {**result, "evaluation_cost": cost}
 
 
@@ -257,10 +260,16 @@ def _logit_difference(suite: Suite, task: str, state: StateDict) -> float:
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
-def fine_tuning_flops(suite: Suite) -> int:
-    """Operations of fine-tuning one model from the base: forward and backward (3 forwards) per example seen."""
+@cache
+def forward_flops(suite: Suite) -> int:
+    """Operations of one forward pass per example, measured on a batch."""
     task = next(iter(suite.tasks))
     inputs = suite.load(task, "validation")[0][: suite.batch_size]
     with metered() as cost:
         suite.predict(suite.base(), task, inputs)
-    return round(3 * cost.flops / len(inputs) * suite.fine_tuning_examples)
+    return round(cost.flops / len(inputs))
+
+
+def fine_tuning_flops(suite: Suite) -> int:
+    """Operations of fine-tuning one model from the base: forward and backward (3 forwards) per example seen."""
+    return 3 * forward_flops(suite) * suite.fine_tuning_examples
