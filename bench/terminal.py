@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from string import ascii_letters
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -14,7 +14,7 @@ from rich.text import Text
 from bench.game import Tier
 
 if TYPE_CHECKING:
-    from leaderboard.board import AttackPart, CellPart, DefensePart, SuiteBoard
+    from leaderboard.board import AttackPart, CellPart, DefensePart, IntervalPart, SuiteBoard
 
 # Recovered skill from none (the defense holds) to all (it is broken): backgrounds with their readable foregrounds.
 _SHADES = (
@@ -27,15 +27,22 @@ _SHADES = (
 )
 _STATUS = {"failed": "✗", "crashed": "✗", "timeout": "⏱", "memory": "mem"}
 
+# Long spellings give way to numbers where the terminal is narrow.
+_FOLDED: dict[str, Any] = {
+    "defense": {"overflow": "fold", "min_width": 20},
+    "attack": {"overflow": "fold", "min_width": 20},
+    "flags": {"overflow": "fold", "min_width": 10},
+}
+
 
 def matrix(
     defenses: Sequence[str], attacks: Sequence[str], cells: Mapping[tuple[str, str], CellPart], title: str
 ) -> Table:
     """Defenses x attacks, coloured by ``recovered``; attacks are lettered as in :func:`attack_table`."""
     table = Table(title=title, box=box.SIMPLE_HEAD, title_style="bold", padding=(0, 1))
-    table.add_column("defense", no_wrap=True)
+    table.add_column("defense", **_FOLDED["defense"])
     for letter in letters(attacks).values():
-        table.add_column(letter, justify="right")
+        table.add_column(letter, justify="right", no_wrap=True, min_width=3)
     for defense in defenses:
         table.add_row(defense, *(_cell(cells.get((defense, attack))) for attack in attacks))
     return table
@@ -78,14 +85,14 @@ def render(board: SuiteBoard) -> RenderableType:
 
 def defense_table(rows: Sequence[DefensePart]) -> Table:
     """The ranking of defenses."""
-    table = Table(title="defenses, by resistance (95 % interval)", box=box.SIMPLE_HEAD, title_style="bold")
+    table = Table(
+        title="defenses, by resistance (95 % interval in the tier that ranks)", box=box.SIMPLE_HEAD, title_style="bold"
+    )
     for name in ("rank", "defense", *Tier, "protected", "fidelity", "logits", "cost", "flags"):
         left = name in ("defense", "flags")
-        table.add_column(name, justify="left" if left else "right", overflow="fold", no_wrap=not left)
+        table.add_column(name, justify="left" if left else "right", no_wrap=not left, **_FOLDED.get(name, {}))
     for row in rows:
-        resistances = [
-            f"{r.mean:.2f} [{r.low:.2f}, {r.high:.2f}]" if (r := row.resistance.get(tier)) else "–" for tier in Tier
-        ]
+        resistances = [_interval(row.resistance.get(tier), tier is Tier.DATA_FREE) for tier in Tier]
         tie = row.rank is not None and sum(other.rank == row.rank for other in rows) > 1
         table.add_row(
             "–" if row.rank is None else f"{row.rank}{' tie' if tie else ''}",
@@ -108,7 +115,9 @@ def attack_table(rows: Sequence[AttackPart], named: Mapping[str, str]) -> Table:
         title_style="bold",
     )
     for name in ("", "attack", "tier", "recovered", "strongest in", "merged", "cost", "seconds", "flags"):
-        table.add_column(name, justify="left" if name in ("", "attack", "tier", "flags") else "right")
+        left = name in ("", "attack", "tier", "flags")
+        folded = _FOLDED.get(name, {})
+        table.add_column(name, justify="left" if left else "right", no_wrap=not folded, **folded)
     for row in rows:
         table.add_row(
             named.get(row.attack, ""),
@@ -159,6 +168,12 @@ def failure_table(board: SuiteBoard) -> Table:
     for f in board.failures:
         table.add_row(f.defense, f.attack or "(release)", f.match, str(f.seed), f.status, Text(f.reason))
     return table
+
+
+def _interval(part: IntervalPart | None, spread: bool) -> str:
+    if part is None:
+        return "–"
+    return f"{part.mean:.2f}" + (f" [{part.low:.2f}, {part.high:.2f}]" if spread else "")
 
 
 def _percent(value: float | None) -> str:
