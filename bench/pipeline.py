@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.checkpoints import StateDict
 from bench.errors import ArenaError, BadPipeline
-from bench.game import Align, Attack, AttackerView, DefenderView, Defense, Kind, Merge, Player, Recover, Tier
+from bench.game import Align, Attack, AttackerView, DefenderView, Defense, Kind, Merge, Player, Recover, Stage, Tier
 from bench.registry import find
 
 _NAME = re.compile(r"\s*([A-Za-z][\w.-]*)\s*")
@@ -59,7 +59,7 @@ class Pipeline:
     whole: Attack | None = None
 
     @property
-    def stages(self) -> tuple[Player, ...]:
+    def stages(self) -> tuple[Stage, ...]:
         """Every player in order."""
         if self.whole is not None:
             return (self.whole,)
@@ -76,7 +76,7 @@ class Pipeline:
     @property
     def tier(self) -> Tier:
         """The highest tier that any stage needs."""
-        return max((s.tier for s in self.stages), key=lambda tier: tier.rank)  # type: ignore[attr-defined]
+        return max((s.tier for s in self.stages), key=lambda tier: tier.rank)
 
     @property
     def uses_victim(self) -> bool:

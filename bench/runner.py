@@ -5,6 +5,7 @@ It knows no player and no rule: it finds players through the registry and leaves
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import shutil
 import sys
@@ -164,9 +165,9 @@ class _Session:
                             continue
                         waiting.remove(play)
                         if needs is not None and needs.id in failed:
-                            yield self._record(play, failure("failed", "its defense released nothing"))
+                            yield self._write(self._record(play, failure("failed", "its defense released nothing")))
                             continue
-                        running[pool.submit(self._one, play)] = play
+                        running[pool.submit(self._one, play, play.id not in again)] = play
                     if not running:
                         continue
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -183,13 +184,16 @@ class _Session:
                 for slot in self._all_slots if running else ():
                     slot.abort()
 
-    def _one(self, play: Play) -> Record:
+    def _one(self, play: Play, keep: bool) -> Record:
+        """Run one play in a free slot, and write its record unless it only makes a checkpoint again."""
         slot = self._slots.get()
         out = scratch_folder(self._scratch)
         try:
             released = self._released(play.release.id) if play.release else None
             outcome = slot.play(play, released, self._examples(play), out)
             record = self._record(play, outcome)
+            if keep:
+                self._write(record)
             if play.kind == "release" and outcome.state is not None:
                 shutil.move(outcome.state, self._released(play.id))
             return record
@@ -215,7 +219,7 @@ class _Session:
         return paths
 
     def _record(self, play: Play, outcome: Outcome) -> Record:
-        record = Record(
+        return Record(
             id=play.id,
             kind="release" if play.attack is None else "attack",
             suite=play.protocol.suite,
@@ -243,6 +247,8 @@ class _Session:
             ),
             **outcome.fields,
         )
+
+    def _write(self, record: Record) -> Record:
         records.write(record, self._root)
         return record
 
@@ -257,8 +263,6 @@ def code_of(play: Play) -> dict[str, str]:
 
 @cache
 def _source_hash(module: str) -> str:
-    import hashlib
-
     path = getattr(sys.modules.get(module), "__file__", None)
     return hashlib.sha256(Path(path).read_bytes() if path else module.encode()).hexdigest()
 

@@ -308,7 +308,7 @@ def _mean_cost(records: Sequence[Record]) -> Cost | None:
         values = [getattr(cost, name) for cost in costs]
         value = max(values) if name.startswith("peak_") else fmean(values)
         fields[name] = value if info.annotation is float else round(value)
-    return Cost(**fields)  # type: ignore[arg-type]
+    return Cost.model_validate(fields)
 
 
 def _names(flags: Iterable[Flag]) -> tuple[str, ...]:

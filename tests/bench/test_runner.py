@@ -123,6 +123,15 @@ def test_a_second_run_reuses_every_record(tmp_path):
     assert play(tmp_path, ["params"], fresh=True).played == first.played
 
 
+def test_a_release_made_again_for_a_new_attack_is_not_recorded_again(tmp_path):
+    play(tmp_path, ["params"])
+    before = {p: p.stat().st_mtime_ns for p in records.files(tmp_path)}
+    summary = play(tmp_path, ["params"], [NAIVE, "weight-matching > average"])
+    assert [(r.defense, r.attack) for r in summary.records if r.status != "ok"] == []
+    assert summary.played == 2
+    assert before.items() <= {p: p.stat().st_mtime_ns for p in records.files(tmp_path)}.items()
+
+
 def test_a_changed_player_is_played_again(tmp_path):
     play(tmp_path, ["none"])
     path = next(p for p in records.files(tmp_path) if "average" in p.name)
