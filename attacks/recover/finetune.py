@@ -33,7 +33,7 @@ class Finetune(Recover):
         config = self.config
         data = {task: view.labelled(task) for task in view.tasks}
         model = view.model(merged).train()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.0)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.0, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
         for _ in range(config.steps):
             loss = torch.zeros(())

@@ -204,17 +204,16 @@ def play_attack(play: Play, released: Path | None, examples: Mapping[str, Path])
         examples=_LazyExamples(examples),
         reads=reads,
     )
-    ratio: list[float] = []
-
-    def measure(aligned: StateDict) -> None:
-        of_donors = [norm(task_vector(state, base)) for state in donors.values()]
-        ratio.append(norm(task_vector(aligned, base)) * len(of_donors) / max(sum(of_donors), 1e-30))
-
+    aligned: list[StateDict] = []
     with metered() as cost:
-        state = pipeline.run(view, on_aligned=measure)
+        state = pipeline.run(view, on_aligned=aligned.append)
     cost.unlabelled_examples = sum(reads.unlabelled.values())
     cost.labelled_examples = sum(reads.labelled.values())
-    return Played(checkpoints.preflight(state, base, f"attack {play.attack}"), cost, ratio[0] if ratio else None)
+    ratio = None
+    if aligned:
+        of_donors = [norm(task_vector(state, base)) for state in donors.values()]
+        ratio = norm(task_vector(aligned[0], base)) * len(of_donors) / max(sum(of_donors), 1e-30)
+    return Played(checkpoints.preflight(state, base, f"attack {play.attack}"), cost, ratio)
 
 
 class _LazyExamples(Mapping[str, tuple[Tensor, Tensor]]):
