@@ -5,7 +5,7 @@ from typing import ClassVar
 import attacks
 from attacks.recover.finetune import Finetune
 from bench.checkpoints import StateDict
-from bench.game import Attack, AttackConfig, AttackerView, Config, Tier
+from bench.game import Attack, AttackConfig, AttackerView, Config, CostClass, Tier
 from bench.merging import add, default_scale, task_vector
 
 
@@ -50,6 +50,7 @@ class DonorsOnly(Attack):
 class _FinetuneBaseline(Attack):
     uses_victim = False
     base_tier = Tier.LABELLED
+    cost_class = CostClass.TRAINING
     Config: ClassVar[type[Config]] = Finetune.Config
 
     def _finetune(self, state: StateDict, view: AttackerView) -> StateDict:

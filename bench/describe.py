@@ -39,12 +39,12 @@ def listing(what: str) -> RenderableType:
 
 def _players(title: str, kinds: tuple[Kind, ...]) -> RenderableType:
     table = Table(title=title, box=box.SIMPLE_HEAD, title_style="bold")
-    for name in ("kind", "name", "tier", "what it does", "source"):
+    for name in ("kind", "name", "tier", "cost", "what it does", "source"):
         table.add_column(name, no_wrap=name != "what it does")
     for kind in kinds:
         for player in registry.players(kind):
-            tier = str(player.base_tier) if issubclass(player, Stage) else ""
-            table.add_row(kind, player.name, tier, escape(_summary(player)), player.paper or "ours")
+            traits = (player.base_tier, player.cost_class) if issubclass(player, Stage) else ("", "")
+            table.add_row(kind, player.name, *traits, escape(_summary(player)), player.paper or "ours")
     return table
 
 
@@ -69,7 +69,7 @@ def player(name: str) -> RenderableType:
     found = registry.find(name)
     head = f"[bold]{found.name}[/]  {found.kind}"
     if issubclass(found, Stage):
-        head += f", tier {found.base_tier}"
+        head += f", tier {found.base_tier}, cost class {found.cost_class}"
     parts: list[RenderableType] = [
         head,
         f"[dim]source:[/] {escape(found.paper) or 'ours'}   [dim]code:[/] {found.__module__}",

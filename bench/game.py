@@ -42,6 +42,19 @@ class Tier(StrEnum):
         return other.rank <= self.rank
 
 
+class CostClass(StrEnum):
+    """What a stage's work is made of, from cheap to dear."""
+
+    ELEMENTWISE = "elementwise"
+    """A few passes over the weights."""
+    ALGEBRA = "algebra"
+    """Matrix products, assignments, decompositions of the weights."""
+    FORWARD = "forward"
+    """The model run on examples."""
+    TRAINING = "training"
+    """Gradient steps."""
+
+
 class Config(BaseModel):
     """Base of every player's config: frozen, keyword-only, documented by its attribute docstrings."""
 
@@ -133,6 +146,7 @@ class Stage(Player):
     """Part of an attack. ``tier`` is the least tier it can play in, as configured."""
 
     base_tier: ClassVar[Tier] = Tier.DATA_FREE
+    cost_class: ClassVar[CostClass] = CostClass.ELEMENTWISE
 
     @property
     def tier(self) -> Tier:

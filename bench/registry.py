@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from pydantic import create_model
 
 from bench.errors import ArenaError, UnknownName
-from bench.game import Align, Attack, Config, Defense, Kind, Merge, Player, Recover, Tier
+from bench.game import Align, Attack, Config, CostClass, Defense, Kind, Merge, Player, Recover, Tier
 
 P = TypeVar("P", bound=Callable[..., Any])
 ENTRY_POINTS = ("mergearena.defenses", "mergearena.attacks")
@@ -37,12 +37,19 @@ _broken: dict[str, str] = {}
 def register(kind: Kind) -> Callable[..., Callable[[P], P]]:
     """The decorator factory of one kind: ``register("defense")("name")`` takes a class or a function.
 
-    A function's keyword-only parameters become its config; ``paper``, ``tier`` and ``preserves_function``
-    are given to the decorator.
+    A function's keyword-only parameters become its config; ``paper``, ``tier``, ``cost`` (a :class:`CostClass`) and
+    ``preserves_function`` are given to the decorator.
     """
 
-    def named(name: str, *, paper: str = "", tier: Tier | str = "data-free", **traits: Any) -> Callable[[P], P]:
-        given = {"paper": paper, "base_tier": Tier(tier), **traits}
+    def named(
+        name: str,
+        *,
+        paper: str = "",
+        tier: Tier | str = "data-free",
+        cost: CostClass | str = "elementwise",
+        **traits: Any,
+    ) -> Callable[[P], P]:
+        given = {"paper": paper, "base_tier": Tier(tier), "cost_class": CostClass(cost), **traits}
 
         def add(target: P) -> P:
             player: Any = target if inspect.isclass(target) else _from_function(kind, target, **given)

@@ -9,7 +9,9 @@ from bench.checkpoints import StateDict
 from bench.game import AttackerView
 
 
-@attacks.aligner("gauge-anchor", paper="ours; the anchor attack of arXiv 2606.30360 made function-preserving")
+@attacks.aligner(
+    "gauge-anchor", paper="ours; the anchor attack of arXiv 2606.30360 made function-preserving", cost="algebra"
+)
 def gauge_anchor(released: StateDict, view: AttackerView, *, rtol: float = 1e-9) -> StateDict:
     """Per head, the invertible map that brings Q nearest to the base's Q, and V to the base's V:
 

@@ -11,7 +11,7 @@ from bench.checkpoints import StateDict
 from bench.game import AttackerView
 
 
-@attacks.aligner("weight-matching", paper="Git Re-Basin, arXiv 2209.04836, eq. 2")
+@attacks.aligner("weight-matching", paper="Git Re-Basin, arXiv 2209.04836, eq. 2", cost="algebra")
 def weight_matching(
     released: StateDict, view: AttackerView, *, similarity: Literal["raw", "cosine"] = "raw"
 ) -> StateDict:

@@ -6,7 +6,7 @@ from pydantic import PositiveFloat, PositiveInt
 
 import attacks
 from bench.checkpoints import StateDict
-from bench.game import AttackConfig, AttackerView, Recover, Tier
+from bench.game import AttackConfig, AttackerView, CostClass, Recover, Tier
 
 
 @attacks.recovery("finetune")
@@ -17,6 +17,7 @@ class Finetune(Recover):
     """
 
     base_tier = Tier.LABELLED
+    cost_class = CostClass.TRAINING
 
     class Config(AttackConfig):
         """Budget and step size."""

@@ -6,8 +6,6 @@ Nothing here is tuned on test: the published step of each run is the best one on
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -18,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench import checkpoints
+from bench import checkpoints, records
 from bench.checkpoints import StateDict
 from bench.suites.base import Suite
 from bench.suites.figures import measure
@@ -119,7 +117,7 @@ def build(suite: TextSuite, seed: int, progress: Progress | None = None) -> dict
             weights.unlink(missing_ok=True)  # the log is written first: it must never vouch for older weights
             state, curve = finetune(suite, task, recipe, _ticker(progress, f"fine-tune {task}", recipe.steps))
             wall = time.perf_counter() - started
-            write_json({**stamp, "validation": curve, "wall_seconds": wall}, log)
+            _write_json(log, {**stamp, "validation": curve, "wall_seconds": wall})
             # Half precision halves the cache; the figures are measured on what is stored.
             checkpoints.save({key: value.half() for key, value in state.items()}, weights)
         training[task] = json.loads(log.read_text(encoding="utf-8"))
@@ -127,7 +125,7 @@ def build(suite: TextSuite, seed: int, progress: Progress | None = None) -> dict
     figures = measure(suite, on_merge=_ticker(progress, "measure merges", None))
     wall = time.perf_counter() - started
     figures |= {"recipe": asdict(recipe), "training": training, "measure_wall_seconds": wall}
-    write_json(figures, out / FIGURES)
+    _write_json(out / FIGURES, figures)
     return figures
 
 
@@ -144,14 +142,6 @@ def _ticker(progress: Progress | None, title: str, total: int | None) -> Callabl
     return lambda: progress.advance(bar)
 
 
-def write_json(value: dict[str, Any], path: Path) -> None:
-    """Write atomically: readers see the old file or the whole new one."""
+def _write_json(path: Path, value: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
-        temporary = Path(file.name)
-        try:
-            json.dump(value, file, indent=1)
-            file.close()
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    records.write_text(path, json.dumps(value, indent=1) + "\n")
