@@ -1,31 +1,45 @@
 """DARE: drop and rescale, then merge."""
 
-from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 import attacks
+from attacks.merge.scaled import ScaledConfig, ScaledMerge, Share
 from attacks.merge.ties import ties_scale
 from bench.checkpoints import StateDict
 from bench.game import AttackerView
-from bench.merging import add, default_scale, drop_and_rescale, elect_and_average, task_vector, trim
+from bench.merging import DroppedVectors, TaskVectors, default_scale, ties
 
 
-@attacks.merger("dare", paper="arXiv 2311.03099, eq. 2")
-def dare(
-    models: Mapping[str, StateDict],
-    view: AttackerView,
-    *,
-    drop: float = 0.5,
-    then: Literal["linear", "ties"] = "linear",
-    density: float = 0.2,
-    scale: float | None = None,
-) -> StateDict:
-    """tau~ = (m * tau) / (1 - p), m ~ Bernoulli(1 - p) per entry, then task arithmetic (``then=linear``) or TIES.
+@attacks.merger("dare")
+class Dare(ScaledMerge):
+    """Drop most of each task vector at random, rescale the rest, then merge:
 
-    ``density`` is TIES's; ``scale`` null means the published coefficient of the merge that follows.
+        tau~ = (m * tau) / (1 - p),   m ~ Bernoulli(1 - p) per entry
+
+    then task arithmetic (``then=linear``) or TIES (``then=ties``), with that merge's published coefficient.
     """
-    vectors = [drop_and_rescale(task_vector(state, view.base), drop, view.generator) for state in models.values()]
-    if then == "linear":
-        return add(view.base, vectors, default_scale(len(vectors)) if scale is None else scale)
-    elected = elect_and_average([trim(vector, density) for vector in vectors])
-    return add(view.base, [elected], ties_scale(len(vectors)) if scale is None else scale)
+
+    paper = "arXiv 2311.03099, eq. 2"
+
+    class Config(ScaledConfig):
+        """What is dropped, and what follows."""
+
+        drop: Annotated[float, Field(ge=0, lt=1)] = 0.5
+        """p, the probability of dropping an entry."""
+        then: Literal["linear", "ties"] = "linear"
+        """The merge of the rescaled task vectors."""
+        density: Share = 0.2
+        """Share of entries that TIES keeps."""
+
+    def default_scale(self, models: int) -> float:
+        """That of the merge that follows."""
+        return default_scale(models) if self.config.then == "linear" else ties_scale(models)
+
+    def combine(self, vectors: TaskVectors, view: AttackerView) -> StateDict:
+        """Drop, rescale, merge."""
+        dropped = DroppedVectors(vectors, self.config.drop, view.generator)
+        if self.config.then == "linear":
+            return dropped.map(lambda _, stack: stack.sum(0))
+        return ties(dropped, self.config.density)

@@ -1,15 +1,25 @@
 """Task arithmetic."""
 
-from collections.abc import Mapping
-
 import attacks
+from attacks.merge.scaled import ScaledMerge
 from bench.checkpoints import StateDict
 from bench.game import AttackerView
-from bench.merging import add, default_scale, task_vector
+from bench.merging import TaskVectors, default_scale
 
 
-@attacks.merger("task-arithmetic", paper="arXiv 2212.04089, sec. 4")
-def task_arithmetic(models: Mapping[str, StateDict], view: AttackerView, *, scale: float | None = None) -> StateDict:
-    """theta_m = theta0 + lambda * sum_t tau_t. ``scale`` is lambda; null means 0.8 for up to three models, else 0.3."""
-    vectors = [task_vector(state, view.base) for state in models.values()]
-    return add(view.base, vectors, default_scale(len(vectors)) if scale is None else scale)
+@attacks.merger("task-arithmetic")
+class TaskArithmetic(ScaledMerge):
+    """theta_m = theta0 + lambda * sum_t tau_t; the default lambda is 0.8 for up to three models, else 0.3.
+
+    With ``scale=per-model``: theta_m = theta0 + sum_t lambda_t tau_t.
+    """
+
+    paper = "arXiv 2212.04089, sec. 4"
+
+    def default_scale(self, models: int) -> float:
+        """0.8 for two or three models, 0.3 from four on."""
+        return default_scale(models)
+
+    def combine(self, vectors: TaskVectors, view: AttackerView) -> StateDict:
+        """The sum of the task vectors."""
+        return vectors.map(lambda _, stack: stack.sum(0))

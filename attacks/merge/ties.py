@@ -1,24 +1,39 @@
 """TIES: trim, elect sign, merge."""
 
-from collections.abc import Mapping
-
 import attacks
+from attacks.merge.scaled import ScaledConfig, ScaledMerge, Share
 from bench.checkpoints import StateDict
 from bench.game import AttackerView
-from bench.merging import add, elect_and_average, task_vector, trim
+from bench.merging import TaskVectors, ties
 
 
-@attacks.merger("ties", paper="arXiv 2306.01708, alg. 1")
-def ties(
-    models: Mapping[str, StateDict], view: AttackerView, *, density: float = 0.2, scale: float | None = None
-) -> StateDict:
+@attacks.merger("ties")
+class Ties(ScaledMerge):
     """theta_m = theta0 + lambda * tau_m: keep each model's top ``density`` of entries by magnitude, elect the sign of
-    larger total mass per entry, average the entries that agree.
+    larger total mass per entry, average the entries that agree:
 
-    ``scale`` is lambda; null means 1, or 0.3 from eight models on.
+        tau~_t = tau_t where |tau_t| is in the model's largest ``density``, else 0
+        gamma = sgn(sum_t tau~_t),   tau_m = mean of the tau~_t with sgn(tau~_t) = gamma
+
+    The default lambda is 1, or 0.3 from eight models on. The threshold is global over each model, as in the paper
+    (mergekit trims every tensor on its own); entries equal to it are all kept.
     """
-    trimmed = [trim(task_vector(state, view.base), density) for state in models.values()]
-    return add(view.base, [elect_and_average(trimmed)], ties_scale(len(trimmed)) if scale is None else scale)
+
+    paper = "arXiv 2306.01708, alg. 1"
+
+    class Config(ScaledConfig):
+        """The published density."""
+
+        density: Share = 0.2
+        """Share of each task vector's entries that are kept."""
+
+    def default_scale(self, models: int) -> float:
+        """1 for a few models, 0.3 for eight."""
+        return ties_scale(models)
+
+    def combine(self, vectors: TaskVectors, view: AttackerView) -> StateDict:
+        """Trim, elect, average."""
+        return ties(vectors, self.config.density)
 
 
 def ties_scale(models: int) -> float:

