@@ -31,3 +31,7 @@ class TierViolation(ArenaError):
 
 class UnsupportedArchitecture(ArenaError):
     """A model with layers whose symmetries are not known."""
+
+
+class ArenaWarning(UserWarning):
+    """Something a player could not do well; noted in its record and shown with the result."""

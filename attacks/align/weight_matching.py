@@ -1,37 +1,59 @@
-"""Weight matching: undo permutations of hidden units."""
+"""Weight matching: undo permutations."""
+
+from __future__ import annotations
 
 from typing import Literal
 
-import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
-from torch import Tensor, from_numpy
+import torch
+from pydantic import PositiveInt
 
 import attacks
+from bench.assignment import assign, similarity
 from bench.checkpoints import StateDict
-from bench.game import AttackerView
+from bench.game import Align, AttackConfig, AttackerView, CostClass
 
 
-@attacks.aligner("weight-matching", paper="Git Re-Basin, arXiv 2209.04836, eq. 2", cost="algebra")
-def weight_matching(
-    released: StateDict, view: AttackerView, *, similarity: Literal["raw", "cosine"] = "raw"
-) -> StateDict:
-    """Per MLP, the permutation P of hidden units that brings the released model nearest to the base:
+@attacks.aligner("weight-matching")
+class WeightMatching(Align):
+    """Per MLP, the permutation P of hidden units that brings the released model nearest to a reference:
 
         P = argmax_P  <W0_fc, P W_fc> + <b0, P b> + <W0_proj, W_proj P^T>
 
-    A linear assignment on the units' similarities, exact in one pass since a transformer's MLPs share no
-    hidden axis. ``similarity=cosine`` normalises every unit first, which no rescaling of units can fool.
+    A linear assignment on the units' similarities. A transformer's MLPs share no hidden axis, so one pass is exact;
+    with ``residual=true`` the residual stream is permuted too, shares tensors with every MLP, and coordinate
+    descent solves one permutation at a time, the others held, until none changes.
     """
-    moved = dict(released)
-    for group in view.architecture.mlps:
-        base_nf, released_nf = group.units(view.base), group.units(released)
-        if similarity == "cosine":
-            base_nf, released_nf = F.normalize(base_nf), F.normalize(released_nf)
-        group.permute(moved, best_order(base_nf @ released_nf.T))
-    return moved
 
+    paper = "Git Re-Basin, arXiv 2209.04836, eq. 2 and alg. 1"
+    cost_class = CostClass.ALGEBRA
 
-def best_order(gain_nn: Tensor) -> Tensor:
-    """The order (n, int64) with the largest total gain, where ``gain[i, j]`` is for unit j moving to place i."""
-    _, order = linear_sum_assignment(gain_nn.double().numpy(), maximize=True)
-    return from_numpy(order)
+    class Config(AttackConfig):
+        """What is compared, and with what."""
+
+        similarity: Literal["raw", "cosine"] = "raw"
+        """Inner products, or cosines, which no rescaling of units can fool."""
+        reference: Literal["base", "donor"] = "base"
+        """The public base, or the first donor, for an attacker who has no base."""
+        residual: bool = False
+        """Whether the residual stream is matched too, where the map knows it."""
+        passes: PositiveInt = 20
+        """Largest number of rounds of coordinate descent."""
+
+    def align(self, released: StateDict, view: AttackerView) -> StateDict:
+        """The released model, permuted."""
+        reference = view.base if self.config.reference == "base" else next(iter(view.donors.values()))
+        residual = getattr(view.architecture, "residual", None) if self.config.residual else None
+        groups = [*view.architecture.mlps, *([residual] if residual is not None else [])]
+        moved = dict(released)
+        gain = None  # one n x n buffer for all groups of a width: fresh memory costs more than the products
+        for _ in range(1 if residual is None else self.config.passes):
+            changed = False
+            for group in groups:
+                gain = similarity(group, reference, moved, cosine=self.config.similarity == "cosine", out=gain)
+                order = assign(gain).order
+                if not torch.equal(order, torch.arange(len(order))):
+                    group.permute(moved, order)
+                    changed = True
+            if not changed:
+                break
+        return moved
