@@ -41,6 +41,7 @@ def find_flags(records: Sequence[Record], references: References) -> list[Flag]:
     pipelines: Pipelines = {r.attack: parse_attack(r.attack) for r in attacks if r.attack}
     return sorted(
         {
+            *_warned(finished),
             *_not_function_preserving(finished),
             *_task_vector_erased(attacks),
             *_aligner_hurts(attacks, pipelines),
@@ -53,6 +54,12 @@ def find_flags(records: Sequence[Record], references: References) -> list[Flag]:
 
 def _where(record: Record) -> str:
     return f"{'+'.join(record.tasks)} seed {record.seed}"
+
+
+def _warned(records: Iterable[Record]) -> Iterable[Flag]:
+    for r in records:
+        for warning in r.warnings:
+            yield Flag("warning", r.defense, r.attack, _where(r), warning)
 
 
 def _not_function_preserving(records: Iterable[Record]) -> Iterable[Flag]:
@@ -135,9 +142,9 @@ def _seed_spread(records: Iterable[Record], references: References) -> Iterable[
     for (defense, attack, tasks), here in group(records, lambda r: (r.defense, r.attack, r.tasks)).items():
         values = []
         for r in here:
-            points = references.get(("+".join(tasks), r.seed), {}).get(r.tier or Tier.DATA_FREE)
-            if points is not None and points.is_match and r.accuracy is not None:
-                values.append(points.test.recovered(r.victim, r.accuracy.test))
+            found = references.get(("+".join(tasks), r.seed), {}).get(r.tier or Tier.DATA_FREE)
+            if found is not None and found.is_match and r.accuracy is not None:
+                values.append(found.points.recovered(r.victim, r.accuracy.test))
         if len(values) > 1 and max(values) - min(values) > SPREAD:
             detail = f"recovered between {min(values):.2f} and {max(values):.2f}, mean {fmean(values):.2f}"
             yield Flag("seed-spread", defense, attack, "+".join(tasks), detail)

@@ -81,6 +81,8 @@ class Record(_Strict):
     """Releases: largest |difference| of logits from the victim's on held-out inputs / largest |logit|."""
     task_vector_ratio: float | None = None
     """Attacks: norm of the aligned victim's task vector / mean norm of the donors'."""
+    warnings: tuple[str, ...] = ()
+    """What a player said it could not do well."""
     cost: Cost
     evaluation_cost: Cost
     fine_tuning_flops: PositiveInt

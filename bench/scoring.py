@@ -30,7 +30,7 @@ K = TypeVar("K")
 
 @dataclass(frozen=True)
 class Points:
-    """The reference points of one match on one split."""
+    """The reference points of one match, on test."""
 
     floor: float
     """Victim-task accuracy of the best model an attacker of this tier has without the victim."""
@@ -55,15 +55,14 @@ class Points:
 class Reference:
     """The reference points of one match, seed and tier, and which attacks set them."""
 
-    test: Points
-    validation: Points
+    points: Points
     floor_by: str
     ceiling_by: str
 
     @property
     def is_match(self) -> bool:
         """Whether there is anything to steal."""
-        return self.test.ceiling - self.test.floor >= MINIMUM_GAP
+        return self.points.ceiling - self.points.floor >= MINIMUM_GAP
 
 
 def _donor_mean(victim: str, accuracy: Mapping[str, float]) -> float:
@@ -95,11 +94,8 @@ def reference(records: Iterable[Record], tier: Tier) -> Reference | None:
     low, floor = _best(baselines, lambda r, a: a.validation[r.victim])
     high, ceiling = _best(merges, lambda r, a: merged_accuracy(a.validation))
 
-    def points(split: str) -> Points:
-        at_floor, at_ceiling = getattr(floor, split), getattr(ceiling, split)
-        return Points(at_floor[victim], at_ceiling[victim], _donor_mean(victim, at_ceiling))
-
-    return Reference(points("test"), points("validation"), low.attack or "", high.attack or "")
+    points = Points(floor.test[victim], ceiling.test[victim], _donor_mean(victim, ceiling.test))
+    return Reference(points, low.attack or "", high.attack or "")
 
 
 def _best(
@@ -119,23 +115,22 @@ class Strongest:
 
 
 def worst_case(records: Iterable[Record], reference: Reference) -> Strongest:
-    """The largest ``recovered`` over qualifying attacks: chosen on validation, read on test.
+    """What the qualifying attack of the largest victim accuracy on validation recovers on test.
 
     Rounds of evidence are added one after the other and the largest reading so far stands: evidence that comes
     later can only raise what an attacker recovers.
     """
+    points = reference.points
     qualifying = [
-        (r, r.accuracy)
-        for r in records
-        if r.accuracy and r.uses_victim and reference.test.qualifies(r.victim, r.accuracy.test)
+        (r, r.accuracy) for r in records if r.accuracy and r.uses_victim and points.qualifies(r.victim, r.accuracy.test)
     ]
     rounds = group(qualifying, lambda pair: pair[0].round)
     so_far: list[tuple[Record, Accuracy]] = []
     worst = Strongest(0.0, None)
     for number in sorted(rounds):
         so_far += rounds[number]
-        chosen, accuracy = _best(so_far, lambda r, a: reference.validation.recovered(r.victim, a.validation))
-        recovered = reference.test.recovered(chosen.victim, accuracy.test)
+        chosen, accuracy = _best(so_far, lambda r, a: a.validation[r.victim])
+        recovered = points.recovered(chosen.victim, accuracy.test)
         if worst.attack is None or recovered > worst.recovered:
             worst = Strongest(recovered, chosen.attack)
     return worst

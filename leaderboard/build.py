@@ -225,7 +225,7 @@ class _Suite:
         for r in records:
             ref = self._reference_of(r)
             if ref is not None and r.accuracy is not None:
-                yield ref.test.recovered(r.victim, r.accuracy.test)
+                yield ref.points.recovered(r.victim, r.accuracy.test)
 
     def _cells(self) -> tuple[CellPart, ...]:
         cells = []
@@ -240,7 +240,7 @@ class _Suite:
                     tier=here[0].tier or Tier.DATA_FREE,
                     plays=len(here),
                     status=dict(sorted(Counter(r.status for r in here).items())),
-                    qualified=sum(ref.test.qualifies(r.victim, test) for r, test, ref in refs),
+                    qualified=sum(ref.points.qualifies(r.victim, test) for r, test, ref in refs),
                     recovered=_mean(self._recovered(here)) if here[0].uses_victim else None,
                     merged_accuracy=_mean(merged_accuracy(test) for _, test in tests),
                     victim_accuracy=_mean(test[r.victim] for r, test in tests),
@@ -265,9 +265,9 @@ class _Suite:
             finetuned=finetuned[0] if finetuned else None,
             tiers={
                 tier: ReferencePart(
-                    floor=ref.test.floor,
-                    ceiling=ref.test.ceiling,
-                    donor_ceiling=ref.test.donor_ceiling,
+                    floor=ref.points.floor,
+                    ceiling=ref.points.ceiling,
+                    donor_ceiling=ref.points.donor_ceiling,
                     floor_by=ref.floor_by,
                     ceiling_by=ref.ceiling_by,
                     is_match=ref.is_match,

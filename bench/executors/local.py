@@ -97,7 +97,7 @@ class Slot:
         played = json.loads(result.read_text(encoding="utf-8"))
         if played["status"] != "ok":
             return failure(played["status"], played["reason"])
-        fields = {"cost": Cost(**played["cost"]), "task_vector_ratio": played["task_vector_ratio"]}
+        fields = {"cost": Cost(**played["cost"]), **{key: played[key] for key in ("task_vector_ratio", "warnings")}}
         return Outcome("ok", None, fields, out / "state.safetensors")
 
     def abort(self) -> None:

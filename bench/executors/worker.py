@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 import traceback
+import warnings
 from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,7 +23,7 @@ import torch
 import bench._torchvision  # noqa: F401  (before anything that imports torchvision)
 from bench import checkpoints, registry
 from bench.cost import metered
-from bench.errors import ArenaError
+from bench.errors import ArenaError, ArenaWarning
 from bench.executors.local import Limits
 from bench.games import protection
 from bench.games.protection import Play
@@ -64,15 +65,18 @@ def play(play: Play, released: Path | None, examples: dict[str, Path], out: Path
     try:
         for path in limits.plugins:
             registry.load_plugin(path)
-        if play.kind == "release":
-            played = protection.play_release(play)
-        else:
-            played = protection.play_attack(play, released, examples)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ArenaWarning)
+            if play.kind == "release":
+                played = protection.play_release(play)
+            else:
+                played = protection.play_attack(play, released, examples)
         checkpoints.save(played.state, out / "state.safetensors")
         result: dict[str, Any] = {
             "status": "ok",
             "cost": played.cost.model_dump(),
             "task_vector_ratio": played.task_vector_ratio,
+            "warnings": list(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, ArenaWarning))),
         }
     except MemoryError as error:
         result = {"status": "memory", "reason": f"ran out of its {limits.memory_gib:g} GiB of memory: {_line(error)}"}

@@ -27,6 +27,11 @@ def test_not_function_preserving(claims, difference, flagged):
     assert raised(release) == ({("not-function-preserving", None)} if flagged else set())
 
 
+def test_a_player_that_warns_is_flagged_with_its_words():
+    flags = find_flags([attack(ALIGNED, 0.5, warnings=("2 heads keep their gauge",))], {})
+    assert [(f.name, f.attack, f.detail) for f in flags] == [("warning", ALIGNED, "2 heads keep their gauge")]
+
+
 @pytest.mark.parametrize(("ratio", "flagged"), [(0.0, True), (0.009, True), (0.011, False), (None, False)])
 def test_task_vector_erased(ratio, flagged):
     record = attack(ALIGNED, 0.5, task_vector_ratio=ratio)
@@ -107,7 +112,7 @@ def test_tier_inversion(searching_merge, accuracy, flagged):
 @pytest.mark.parametrize(("second", "flagged"), [(0.61, True), (0.59, False)])
 def test_seed_spread_of_recovered(second, flagged):
     points = Points(floor=0.0, ceiling=1.0, donor_ceiling=0.5)
-    everywhere = {Tier.DATA_FREE: Reference(points, points, "base-only", NAIVE)}
+    everywhere = {Tier.DATA_FREE: Reference(points, "base-only", NAIVE)}
     records = [make_record(defense="params", seed=seed, test=(v, 0.5)) for seed, v in enumerate((0.5, second))]
     flags = raised(*records, references={("v+d", seed): everywhere for seed in (0, 1)})
     assert flags == ({("seed-spread", NAIVE)} if flagged else set())
@@ -115,7 +120,7 @@ def test_seed_spread_of_recovered(second, flagged):
 
 def test_seed_spread_needs_something_to_steal():
     points = Points(floor=0.50, ceiling=0.54, donor_ceiling=0.5)
-    nowhere = {Tier.DATA_FREE: Reference(points, points, "base-only", NAIVE)}
+    nowhere = {Tier.DATA_FREE: Reference(points, "base-only", NAIVE)}
     records = [make_record(defense="params", seed=seed, test=(v, 0.5)) for seed, v in enumerate((0.50, 0.54))]
     assert not raised(*records, references={("v+d", seed): nowhere for seed in (0, 1)})
 
