@@ -6,15 +6,16 @@ import attacks
 from attacks.recover.finetune import Finetune
 from bench.checkpoints import StateDict
 from bench.game import Attack, AttackConfig, AttackerView, Config, CostClass, Tier
-from bench.merging import add, default_scale, task_vector
+from bench.merging import TaskVectors, add_task_vector, default_scale
 
 
 def merge_donors(view: AttackerView) -> StateDict:
     """Task arithmetic of the donors alone, with its published coefficient; a single donor is itself."""
     if len(view.donors) == 1:
         return dict(next(iter(view.donors.values())))
-    vectors = [task_vector(state, view.base) for state in view.donors.values()]
-    return add(view.base, vectors, default_scale(len(vectors)))
+    vectors = TaskVectors(list(view.donors.values()), view.base)
+    total = vectors.elementwise(lambda stack: stack.sum(0))
+    return add_task_vector(view.base, total, default_scale(len(vectors)))
 
 
 @attacks.register("base-only")

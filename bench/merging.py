@@ -1,46 +1,110 @@
-"""Task-vector kernels that merges and defenses share. A task vector is tau = theta - theta0."""
+"""Task-vector kernels that merges, defenses and suites share. A task vector is tau = theta - theta0.
+
+Letters: T models, c consecutive entries of one tensor. Kernels stream over the tensors and reuse one small buffer:
+beside the models themselves there is never more than the merged one and a piece of each task vector.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bench.checkpoints import StateDict
+from bench.selection import kth_largest
+
+if TYPE_CHECKING:
+    from bench.architecture import Architecture
+
+_PIECE = 1 << 19
+"""Entries of a piece of all task vectors together: few enough for a processor's cache."""
 
 
-class TaskVectors:
-    """The task vectors w_t (theta_t - theta0) of several models, computed tensor by tensor.
+class Vectors(ABC):
+    """Several models' vectors over the floating-point tensors of a base, read piece by piece."""
 
-    Nothing is kept but one buffer for the tensor at hand, so that merging many large models takes the memory of
-    their largest tensor and not of another copy of them all.
-    """
-
-    def __init__(self, models: Sequence[StateDict], base: StateDict, weights: Sequence[float] | None = None) -> None:
-        """Take the models, their base and one weight per model (all 1 if None)."""
-        self.models = models
+    def __init__(self, base: StateDict, count: int) -> None:
+        """Take the base and the number of vectors."""
         self.base = base
-        self.weights = list(weights) if weights is not None else [1.0] * len(models)
-        self._buffer = torch.empty(0)
+        self.count = count
+        self.width = max(1, _PIECE // max(1, count))
 
     def __len__(self) -> int:
-        return len(self.models)
+        return self.count
 
     @property
     def keys(self) -> list[str]:
         """The floating-point tensors: those that merges touch."""
         return [key for key, value in self.base.items() if value.is_floating_point()]
 
+    @property
+    def size(self) -> int:
+        """Entries of one vector."""
+        return sum(self.base[key].numel() for key in self.keys)
+
+    @abstractmethod
+    def pieces(self, stride: int = 1) -> Iterator[Tensor]:
+        """Every ``stride``-th entry of every vector in order, T x c, no piece across tensors.
+
+        A piece may be written to, and is overwritten by the next.
+        """
+
+    def elementwise(self, function: Callable[[Tensor], Tensor]) -> StateDict:
+        """One vector of many: ``function`` turns T x c entries, which it may overwrite, into c."""
+        pieces = self.pieces()
+        merged = {}
+        for key in self.keys:
+            base = self.base[key]
+            merged[key] = torch.empty(base.shape, dtype=working_dtype(base), device=base.device)
+            flat = merged[key].view(-1)
+            for start in range(0, flat.numel(), self.width):
+                flat[start : start + self.width] = function(next(pieces))
+        return merged
+
+
+class TaskVectors(Vectors):
+    """The task vectors w_t (theta_t - theta0) of several models, computed when they are read.
+
+    In the base's precision, but never less than single.
+    """
+
+    def __init__(self, models: Sequence[StateDict], base: StateDict, weights: Sequence[float] | None = None) -> None:
+        """Take the models, their base and one weight per model (all 1 if None)."""
+        super().__init__(base, len(models))
+        self.models = models
+        self.weights = list(weights) if weights is not None else [1.0] * len(models)
+        self._buffer = torch.empty(0)
+
     def stacked(self, key: str) -> Tensor:
-        """One tensor of every task vector, T x shape, in a buffer that the next call overwrites."""
-        base = self.base[key]
-        size = len(self) * base.numel()
-        if self._buffer.numel() < size or self._buffer.dtype != base.dtype or self._buffer.device != base.device:
-            self._buffer = torch.empty(size, dtype=base.dtype, device=base.device)
-        stack = self._buffer[:size].view(len(self), *base.shape)
-        for row, model, weight in zip(stack, self.models, self.weights, strict=True):
-            torch.sub(model[key], base, out=row)
+        """One tensor of every task vector, T x shape, in a buffer that the next reading overwrites."""
+        return self._differences(self.base[key], [model[key] for model in self.models])
+
+    def pieces(self, stride: int = 1) -> Iterator[Tensor]:
+        """Every ``stride``-th entry of every task vector in order, T x c."""
+        skip = 0
+        for key in self.keys:
+            base = self.base[key].reshape(-1)
+            models = [model[key].reshape(-1)[skip::stride] for model in self.models]
+            skip, base = (skip - base.numel()) % stride, base[skip::stride]
+            for start in range(0, base.numel(), self.width):
+                part = slice(start, start + self.width)
+                yield self._differences(base[part], [model[part] for model in models])
+
+    def _differences(self, base: Tensor, models: Sequence[Tensor]) -> Tensor:
+        size, dtype = len(models) * base.numel(), working_dtype(base)
+        if self._buffer.numel() < size or self._buffer.dtype != dtype or self._buffer.device != base.device:
+            self._buffer = torch.empty(size, dtype=dtype, device=base.device)
+        stack = self._buffer[:size].view(len(models), *base.shape)
+        for row, model, weight in zip(stack, models, self.weights, strict=True):
+            if model.dtype == base.dtype == dtype:
+                torch.sub(model, base, out=row)
+            else:
+                row.copy_(model).sub_(base)
             if weight != 1.0:
                 row.mul_(weight)
         return stack
@@ -49,35 +113,99 @@ class TaskVectors:
         """One task vector of many: ``function`` turns each key and T x shape into a new tensor of that shape."""
         return {key: function(key, self.stacked(key)) for key in self.keys}
 
+    def one_by_one(self) -> Iterator[TaskVectors]:
+        """The task vectors of each tensor alone."""
+        for key in self.keys:
+            yield TaskVectors([{key: model[key]} for model in self.models], {key: self.base[key]}, self.weights)
 
-class DroppedVectors(TaskVectors):
-    """Task vectors of which each entry is zero with probability ``drop`` and the rest is rescaled (arXiv 2311.03099).
 
-    Every pass over a tensor sees the same draws.
+class DroppedVectors(Vectors):
+    """Vectors of which each entry is dropped with probability p and the rest rescaled by 1 / (1 - p).
+
+    Every whole pass sees the same draws. p is rounded to a multiple of 2^-16: sixteen random bits per entry are drawn
+    an order of magnitude faster than Bernoulli variables (arXiv 2311.03099, eq. 2).
     """
 
-    def __init__(self, vectors: TaskVectors, drop: float, generator: torch.Generator) -> None:
-        """Take the task vectors; one seed per tensor is drawn here."""
-        super().__init__(vectors.models, vectors.base, vectors.weights)
-        self.drop = drop
-        self._seeds = torch.randint(2**62, (len(self.keys),), generator=generator).tolist()
+    def __init__(self, vectors: Vectors, drop: float, generator: torch.Generator) -> None:
+        """Take the vectors, p < 1 and the source of randomness."""
+        super().__init__(vectors.base, len(vectors))
+        self.vectors = vectors
+        self._dropped = min(round(drop * 65536), 65535)
+        self._seed = int(torch.randint(2**62, (), generator=generator))
 
-    def stacked(self, key: str) -> Tensor:
-        """One tensor of every task vector, T x shape, dropped and rescaled."""
-        generator = torch.Generator().manual_seed(self._seeds[self.keys.index(key)])
-        stack = super().stacked(key)
-        return stack.mul_(torch.empty_like(stack).bernoulli_(1 - self.drop, generator=generator)).div_(1 - self.drop)
+    def pieces(self, stride: int = 1) -> Iterator[Tensor]:
+        """Every ``stride``-th entry of every vector in order, T x c, dropped and rescaled."""
+        generator = torch.Generator().manual_seed(self._seed)
+        words = torch.empty(self.width * len(self) // 4 + 1, dtype=torch.int64)
+        keep = 65536 / (65536 - self._dropped)
+        for stack in self.vectors.pieces(stride):
+            drawn = words[: stack.numel() // 4 + 1].random_(-(2**63), None, generator=generator).view(torch.int16)
+            kept = drawn[: stack.numel()].view(stack.shape) >= self._dropped - 32768
+            yield stack.mul_(kept.to(stack.device)).mul_(keep)
 
 
-def ties(vectors: TaskVectors, density: float) -> StateDict:
-    """Trim, elect sign, average who agrees (arXiv 2306.01708, alg. 1)."""
-    states = [{key: vectors.stacked(key)[t].clone() for key in vectors.keys} for t in range(len(vectors))]
-    return elect_and_average([trim(state, density) for state in states])
+def working_dtype(value: Tensor) -> torch.dtype:
+    """The precision that task vectors are computed in: the tensor's own, but at least single."""
+    return torch.promote_types(value.dtype, torch.float32)
+
+
+def thresholds(vectors: Vectors, density: float) -> list[float]:
+    """Per vector, the magnitude that a share ``density`` of all its entries reaches, exactly."""
+
+    def magnitudes(stride: int) -> Iterator[Tensor]:
+        return (piece.abs_() for piece in vectors.pieces(stride))
+
+    return kth_largest(magnitudes, len(vectors), vectors.size, round(density * vectors.size))
+
+
+def trim(stack: Tensor, limits: Sequence[float]) -> Tensor:
+    """Zero the entries of each row of T x c that are smaller in magnitude than its limit, in place."""
+    kind = np.float64 if stack.dtype == torch.float64 else np.float32
+    for row, limit in zip(stack, limits, strict=True):
+        if limit > 0:
+            # hardshrink drops what does not exceed its argument; whatever equals the limit is to stay.
+            row.copy_(F.hardshrink(row, float(np.nextafter(kind(limit), kind(0)))))
+    return stack
+
+
+def elect_and_average(stack: Tensor) -> Tensor:
+    """TIES's last two steps, T x c -> c: elect the sign of the larger total mass, then average who agrees.
+
+    Zeros do not vote and are not counted in the mean (arXiv 2306.01708, sec. 4). Overwrites ``stack``.
+    """
+    elected = stack.sum(0).sign_()
+    agreeing = stack.mul_(elected).clamp_min_(0)
+    total = agreeing.sum(0)
+    return total.div_(agreeing.sign_().sum(0).clamp_min_(1)).mul_(elected)
+
+
+def ties(vectors: Vectors, density: float) -> StateDict:
+    """Trim every vector to its largest entries, elect signs, average who agrees (arXiv 2306.01708, alg. 1).
+
+    Entries that equal the threshold are all kept.
+    """
+    limits = thresholds(vectors, density)
+    return vectors.elementwise(lambda stack: elect_and_average(trim(stack, limits)))
+
+
+def isotropic(matrix: Tensor) -> Tensor:
+    """The matrix with its singular values replaced by their mean (arXiv 2502.04959, alg. 1)."""
+    u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
+    return s.mean() * (u @ vh)
+
+
+def matrices(architecture: Architecture, base: StateDict) -> frozenset[str]:
+    """The weights that multiply features, which spectral merges decompose; tables, norms and biases are none."""
+    groups = [*(mlp.keys for mlp in architecture.mlps), *(layer.keys for layer in architecture.attentions)]
+    return frozenset(key for keys in groups for key in keys if base[key].ndim == 2)
 
 
 def add_task_vector(base: StateDict, vector: StateDict, scale: float) -> StateDict:
-    """theta0 + scale * tau; tensors without a task vector are the base's."""
-    return {key: torch.add(value, vector[key], alpha=scale) if key in vector else value for key, value in base.items()}
+    """theta0 + scale * tau in the base's dtypes; tensors without a task vector are the base's."""
+    return {
+        key: torch.add(value, vector[key], alpha=scale).to(value.dtype) if key in vector else value
+        for key, value in base.items()
+    }
 
 
 def task_vector(state: StateDict, base: StateDict) -> StateDict:
@@ -85,24 +213,16 @@ def task_vector(state: StateDict, base: StateDict) -> StateDict:
     return {key: state[key] - value for key, value in base.items() if value.is_floating_point()}
 
 
-def add(base: StateDict, vectors: Sequence[StateDict], scale: float) -> StateDict:
-    """theta0 + scale * sum of task vectors; tensors without a task vector are the base's."""
-    merged = dict(base)
-    for key in vectors[0]:
-        total = base[key].clone()
-        for vector in vectors:
-            total.add_(vector[key], alpha=scale)
-        merged[key] = total
-    return merged
-
-
 def average(states: Sequence[StateDict]) -> StateDict:
     """The mean of the parameters (model soups, arXiv 2203.05482); integer tensors are the first model's."""
-    first = states[0]
-    return {
-        key: torch.stack([s[key] for s in states]).mean(0) if value.is_floating_point() else value
-        for key, value in first.items()
-    }
+    merged = dict(states[0])
+    for key, value in states[0].items():
+        if value.is_floating_point():
+            total = value.to(working_dtype(value), copy=True)
+            for state in states[1:]:
+                total += state[key]
+            merged[key] = total.div_(len(states)).to(value.dtype)
+    return merged
 
 
 def default_scale(models: int) -> float:
@@ -110,48 +230,16 @@ def default_scale(models: int) -> float:
     return 0.8 if models < 4 else 0.3
 
 
-def norm(vector: StateDict) -> float:
+def norm(vector: Mapping[str, Tensor]) -> float:
     """Euclidean norm over all tensors."""
     return sum(v.double().square().sum().item() for v in vector.values()) ** 0.5
 
 
-def trim(vector: StateDict, density: float) -> StateDict:
-    """Keep the ``density`` share of entries of largest magnitude over the whole model, zero the rest.
-
-    Ties at the threshold are all kept.
-    """
-    if density >= 1:
-        return vector
-    threshold = _largest(vector.values(), density)
-    return {key: torch.where(v.abs() >= threshold, v, 0) for key, v in vector.items()}
-
-
-def _largest(tensors: Iterable[Tensor], density: float) -> float:
-    """The magnitude that a share ``density`` of all entries reaches, by partition."""
-    magnitudes = torch.cat([t.abs().flatten() for t in tensors]).numpy()
-    kept = max(1, round(density * magnitudes.size))
-    rank = magnitudes.size - kept
-    magnitudes.partition(rank)
-    return float(magnitudes[rank])
-
-
-def elect_and_average(vectors: Sequence[StateDict]) -> StateDict:
-    """TIES's last two steps: per entry, elect the sign of the larger total mass, then average who agrees.
-
-    Zeros do not vote and are not counted in the mean (arXiv 2306.01708, sec. 4).
-    """
-    merged = {}
-    for key in vectors[0]:
-        stacked = torch.stack([v[key] for v in vectors])
-        agrees = stacked.sign() == stacked.sum(0).sign()
-        kept = torch.where(agrees, stacked, 0)
-        count = (agrees & (stacked != 0)).sum(0).clamp(min=1)
-        merged[key] = kept.sum(0) / count
-    return merged
-
-
 def drop_and_rescale(vector: StateDict, drop: float, generator: torch.Generator) -> StateDict:
-    """Zero each entry with probability ``drop`` and rescale the rest by 1 / (1 - drop) (arXiv 2311.03099)."""
+    """Zero each entry with probability ``drop`` and rescale the rest by 1 / (1 - drop) (arXiv 2311.03099).
+
+    All tensors in order, one draw per entry: who gives the same generator gets the same entries.
+    """
     return {
         key: v * torch.empty_like(v).bernoulli_(1 - drop, generator=generator) / (1 - drop) for key, v in vector.items()
     }

@@ -41,5 +41,5 @@ class Dare(ScaledMerge):
         """Drop, rescale, merge."""
         dropped = DroppedVectors(vectors, self.config.drop, view.generator)
         if self.config.then == "linear":
-            return dropped.map(lambda _, stack: stack.sum(0))
+            return dropped.elementwise(lambda stack: stack.sum(0))
         return ties(dropped, self.config.density)

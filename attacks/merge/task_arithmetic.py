@@ -22,4 +22,4 @@ class TaskArithmetic(ScaledMerge):
 
     def combine(self, vectors: TaskVectors, view: AttackerView) -> StateDict:
         """The sum of the task vectors."""
-        return vectors.map(lambda _, stack: stack.sum(0))
+        return vectors.elementwise(lambda stack: stack.sum(0))

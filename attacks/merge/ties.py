@@ -1,5 +1,7 @@
 """TIES: trim, elect sign, merge."""
 
+from typing import Literal
+
 import attacks
 from attacks.merge.scaled import ScaledConfig, ScaledMerge, Share
 from bench.checkpoints import StateDict
@@ -15,8 +17,8 @@ class Ties(ScaledMerge):
         tau~_t = tau_t where |tau_t| is in the model's largest ``density``, else 0
         gamma = sgn(sum_t tau~_t),   tau_m = mean of the tau~_t with sgn(tau~_t) = gamma
 
-    The default lambda is 1, or 0.3 from eight models on. The threshold is global over each model, as in the paper
-    (mergekit trims every tensor on its own); entries equal to it are all kept.
+    The default lambda is 1, or 0.3 from eight models on. Entries equal to a threshold are all kept. ``per=model`` is
+    the paper's, one threshold over all of a model's entries; ``per=tensor`` trims each tensor alone, as mergekit does.
     """
 
     paper = "arXiv 2306.01708, alg. 1"
@@ -26,6 +28,8 @@ class Ties(ScaledMerge):
 
         density: Share = 0.2
         """Share of each task vector's entries that are kept."""
+        per: Literal["model", "tensor"] = "model"
+        """What the share is of."""
 
     def default_scale(self, models: int) -> float:
         """1 for a few models, 0.3 for eight."""
@@ -33,7 +37,10 @@ class Ties(ScaledMerge):
 
     def combine(self, vectors: TaskVectors, view: AttackerView) -> StateDict:
         """Trim, elect, average."""
-        return ties(vectors, self.config.density)
+        if self.config.per == "model":
+            return ties(vectors, self.config.density)
+        parts = [ties(tensor, self.config.density) for tensor in vectors.one_by_one()]
+        return {key: value for part in parts for key, value in part.items()}
 
 
 def ties_scale(models: int) -> float:

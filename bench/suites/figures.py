@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from bench import merging
 from bench.checkpoints import StateDict
-from bench.merging import add, elect_and_average, task_vector, trim
+from bench.merging import TaskVectors, add_task_vector, isotropic
 from bench.suites.base import Split, Suite
 
-Direction = Callable[[Sequence[StateDict]], StateDict]
+Direction = Callable[[TaskVectors], StateDict]
 """Task vectors -> the direction in which the merge moves away from the base, before the coefficient."""
 
 COEFFICIENTS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)
@@ -26,33 +26,30 @@ DEFAULT_COEFFICIENT = 0.8
 """The literature's for two tasks."""
 
 
-def task_arithmetic(vectors: Sequence[StateDict]) -> StateDict:
+def task_arithmetic(vectors: TaskVectors) -> StateDict:
     """The sum of the task vectors (arXiv 2212.04089)."""
-    return {key: torch.stack([v[key] for v in vectors]).sum(0) for key in vectors[0]}
+    return vectors.elementwise(lambda stack: stack.sum(0))
 
 
-def ties(vectors: Sequence[StateDict], density: float = 0.2) -> StateDict:
+def ties(vectors: TaskVectors, density: float = 0.2) -> StateDict:
     """Trim, elect signs, average who agrees (arXiv 2306.01708), times the number of models.
 
     The factor puts the average on the scale of a sum, so that one grid of coefficients suits both.
     """
-    merged = elect_and_average([trim(v, density) for v in vectors])
-    return {key: len(vectors) * value for key, value in merged.items()}
+    return {key: len(vectors) * value for key, value in merging.ties(vectors, density).items()}
 
 
-def iso_c(vectors: Sequence[StateDict]) -> StateDict:
+def iso_c(vectors: TaskVectors) -> StateDict:
     """The sum with the singular values of each matrix replaced by their mean (Iso-C, arXiv 2502.04959).
 
     Tables of embeddings are not linear maps and keep the plain sum, as vectors do.
     """
 
-    def flatten(key: str, value: Tensor) -> Tensor:
-        if value.ndim != 2 or "embedding" in key:
-            return value
-        u, s, vh = torch.linalg.svd(value, full_matrices=False)
-        return s.mean() * (u @ vh)
+    def flatten(key: str, stack: Tensor) -> Tensor:
+        total = stack.sum(0)
+        return total if total.ndim != 2 or "embedding" in key else isotropic(total)
 
-    return {key: flatten(key, value) for key, value in task_arithmetic(vectors).items()}
+    return vectors.map(flatten)
 
 
 DIRECTIONS: Mapping[str, Direction] = {"task_arithmetic": task_arithmetic, "ties": ties, "iso_c": iso_c}
@@ -70,7 +67,6 @@ class _Meter:
         self.suite, self.on_merge = suite, on_merge
         self.base = suite.base()
         self.finetuned = {task: suite.finetuned(task) for task in suite.tasks}
-        self.vectors = {task: task_vector(state, self.base) for task, state in self.finetuned.items()}
         self.references = {split: self._references(split) for split in ("validation", "test")}
 
     def _references(self, split: Split) -> dict[str, dict[str, float]]:
@@ -81,6 +77,10 @@ class _Meter:
             }
             for task, state in self.finetuned.items()
         }
+
+    def vectors(self, tasks: Sequence[str]) -> TaskVectors:
+        """The task vectors of some tasks."""
+        return TaskVectors([self.finetuned[task] for task in tasks], self.base)
 
     def recovered(self, state: StateDict, tasks: Sequence[str], split: Split) -> dict[str, float]:
         """Share of the gap closed on each task; 0 where fine-tuning gained nothing."""
@@ -94,7 +94,7 @@ class _Meter:
 
     def at(self, direction: StateDict, coefficient: float, tasks: Sequence[str], split: Split) -> dict[str, Any]:
         """Figures of one merged model."""
-        shares = self.recovered(add(self.base, [direction], coefficient), tasks, split)
+        shares = self.recovered(add_task_vector(self.base, direction, coefficient), tasks, split)
         return {"coefficient": coefficient, "recovered": mean([*shares.values()]), "per_task": shares}
 
     def best(self, direction: StateDict, coefficients: Sequence[float], tasks: Sequence[str]) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class _Meter:
 
     def pair(self, tasks: tuple[str, str], coefficients: Sequence[float]) -> dict[str, Any]:
         """Task arithmetic on two tasks: best coefficient, the default one, and the average of the weights."""
-        direction = task_arithmetic([self.vectors[task] for task in tasks])
+        direction = task_arithmetic(self.vectors(tasks))
         result = {"best": self.best(direction, coefficients, tasks)}
         for name, coefficient in {"default": DEFAULT_COEFFICIENT, "average": 1 / len(tasks)}.items():
             same = result["best"] if coefficient == result["best"]["coefficient"] else None
@@ -133,7 +133,7 @@ def measure(
     meter = _Meter(suite, on_merge)
     names = tuple(suite.tasks)
     pairs = {f"{a}+{b}": meter.pair((a, b), coefficients) for a, b in combinations(names, 2)}
-    vectors = [meter.vectors[task] for task in names]
+    vectors = meter.vectors(names)
     everything = {name: meter.best(find(vectors), coefficients, names) for name, find in directions.items()}
     everything["average"] = meter.at(task_arithmetic(vectors), 1 / len(names), names, "test")
     rows = meter.references["test"].values()

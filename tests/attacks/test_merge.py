@@ -9,7 +9,7 @@ from attacks.merge.average import average
 from attacks.merge.dare import Dare
 from attacks.merge.task_arithmetic import TaskArithmetic
 from attacks.merge.ties import Ties
-from bench.merging import default_scale, drop_and_rescale, elect_and_average, trim
+from bench.merging import default_scale
 
 
 def view(*shape):
@@ -44,12 +44,6 @@ def test_task_arithmetic_at_one_over_n_is_the_average():
     torch.testing.assert_close(left["w"], right["w"])
 
 
-def test_trim_keeps_the_top_share_over_all_tensors_together():
-    trimmed = trim({"w": torch.tensor([5.0, -4.0, 1.0]), "b": torch.tensor([-3.0, 0.5])}, density=0.6)
-    assert trimmed["w"].tolist() == [5.0, -4.0, 0.0]
-    assert trimmed["b"].tolist() == [-3.0, 0.0]
-
-
 def test_ties_by_hand():
     """Ten entries over both tensors and density 0.2: each model keeps its two largest."""
     seen = view(8)
@@ -65,20 +59,9 @@ def test_ties_by_hand():
     assert merged["w"].tolist() == [-6.0, 4.0, 2.0, -3.0, 0.0, 0.0, 0.0, 0.0]
 
 
-def test_election_ignores_zeros_and_cancels_ties():
-    merged = elect_and_average([{"w": torch.tensor([1.0, 0.0, 2.0])}, {"w": torch.tensor([-1.0, 3.0, 4.0])}])
-    assert merged["w"].tolist() == [0.0, 3.0, 3.0]
-
-
 def test_ties_at_full_density_of_agreeing_models_is_the_average():
     many = models([1.0, -2.0], [3.0, -4.0])
     assert Ties(density=1.0, scale=1.0).merge(many, view(2))["w"].tolist() == average(many, view(2))["w"].tolist()
-
-
-def test_dropping_is_zero_or_rescaled():
-    dropped = drop_and_rescale({"w": torch.full((1000,), 3.0)}, 0.75, torch.Generator().manual_seed(0))["w"]
-    assert set(dropped.tolist()) == {0.0, 12.0}
-    assert 0.2 < (dropped != 0).float().mean() < 0.3
 
 
 def test_dare_keeps_the_mean_of_the_task_vector():
