@@ -63,7 +63,8 @@ def run(options: Options, console: Console) -> int:
     _write(board, options.out, console)
     for path in summary.set_aside:
         console.print(f"[yellow]warning:[/] a damaged record was set aside as {path} and replayed")
-    console.print(f"{summary.played} plays played, {summary.reused} reused, records in {options.records}")
+    settled = f", {summary.settled} steps of auto not needed" if summary.settled else ""
+    console.print(f"{summary.played} plays played, {summary.reused} reused{settled}; records in {options.records}")
     return 1 if summary.failures else 0
 
 
@@ -85,13 +86,14 @@ def _plan(options: Options, console: Console) -> list[Play]:
     grid = presets.preset(options.preset, options.suite, tasks)
     matches = [presets.parse_match(m, options.suite, tasks) for m in options.matches] or grid.matches
     attacks = (*presets.BASELINES, *options.attacks) if options.attacks else grid.attacks
-    defenses = options.defenses or grid.defenses
-    chains, pipelines = [parse_defense(d) for d in defenses], [parse_attack(a) for a in attacks]
+    chains = [parse_defense(d) for d in options.defenses or grid.defenses]
+    pipelines = [parse_attack(a) for a in attacks if a != presets.AUTO_NAME]
+    cascade = [parse_attack(a) for a in presets.AUTO] if presets.AUTO_NAME in attacks else []
     used = dict.fromkeys(task for match in matches for task in match.tasks)
     with zoo.progress(console) as progress:
         suite.prepare(progress)
         protocol = runner.protocol(options.suite, used, options.key, options.examples)
-    return plan(protocol, matches, options.seeds or grid.seeds, chains, pipelines)
+    return plan(protocol, matches, options.seeds or grid.seeds, chains, pipelines, cascade)
 
 
 def _threads(jobs: int) -> int:

@@ -47,6 +47,9 @@ CATALOGUE = (
     *(f"{aligner} > task-arithmetic > finetune" for aligner in _ALIGNERS),
 )
 
+AUTO_NAME = "auto"
+AUTO = (f"{_ALIGNED} > task-arithmetic",)
+
 # Pairs whose tasks differ and whose victims gain much: what there is to steal is plain after three matches.
 _QUICK = {
     "embedded": (("animals", "mnist"), ("fashion", "letters"), ("textures", "digits")),

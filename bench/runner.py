@@ -10,7 +10,7 @@ import platform
 import shutil
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -40,6 +40,8 @@ class Summary:
     records: list[Record] = field(default_factory=list)
     reused: int = 0
     played: int = 0
+    settled: int = 0
+    """Steps of cascades that were not needed."""
     set_aside: list[Path] = field(default_factory=list)
     """Damaged record files that were renamed and replayed."""
 
@@ -101,10 +103,11 @@ def _run(plays: Sequence[Play], root: Path, jobs: int, limits: Limits, fresh: bo
             todo.append(play)
     if todo:
         with _Session(root, jobs, limits) as session:
-            for record in session.play(todo, {record.id: record for record in summary.records}):
+            for record in session.play(todo, summary.records):
                 summary.records.append(record)
                 summary.played += 1
                 listener(record, False)
+            summary.settled = session.settled
     remove(root / SCRATCH)
     return summary
 
@@ -136,6 +139,7 @@ class _Session:
         self._all_slots = [Slot(limits) for _ in range(jobs)]
         for slot in self._all_slots:
             self._slots.put(slot)
+        self.settled = 0
 
     def __enter__(self) -> _Session:
         return self
@@ -144,15 +148,18 @@ class _Session:
         for slot in self._all_slots:
             slot.close()
 
-    def play(self, todo: Sequence[Play], done: Mapping[str, Record]) -> Iterable[Record]:
-        """Play everything, releases before the attacks that need them; yield records as they finish."""
-        failed = {id_ for id_, record in done.items() if record.kind == "release" and record.status != "ok"}
+    def play(self, todo: Sequence[Play], done: Sequence[Record]) -> Iterable[Record]:
+        """Play everything, releases before the attacks that need them; yield records as they finish.
+
+        The caller adds what is yielded to ``done``.
+        """
+        failed = {record.id for record in done if record.kind == "release" and record.status != "ok"}
         # Releases that a resumed run needs again as checkpoints, though their records stand.
         wanted = {r.id: r for play in todo if (r := play.release) is not None and r.id not in failed}
-        queued = {play.id for play in todo}
-        again = {id_ for id_ in wanted if id_ not in queued and not self._released(id_).exists()}
+        unfinished = {play.id for play in todo}
+        again = {id_ for id_ in wanted if id_ not in unfinished and not self._released(id_).exists()}
+        unfinished |= again
         waiting = deque([*(wanted[id_] for id_ in wanted if id_ in again), *todo])
-        pending_releases = again | {play.id for play in todo if play.kind == "release"}
         running: dict[Future[Record], Play] = {}
         with ThreadPoolExecutor(self._jobs) as pool:
             try:
@@ -161,22 +168,27 @@ class _Session:
                         if len(running) >= self._jobs:
                             break
                         needs = play.release
-                        if needs is not None and needs.id in pending_releases:
+                        if (needs is not None and needs.id in unfinished) or not unfinished.isdisjoint(
+                            play.after or ()
+                        ):
                             continue
                         waiting.remove(play)
                         if needs is not None and needs.id in failed:
+                            unfinished.discard(play.id)
                             yield self._write(self._record(play, failure("failed", "its defense released nothing")))
-                            continue
-                        running[pool.submit(self._one, play, play.id not in again)] = play
+                        elif play.after is not None and protection.settled(play, _around(play, done)):
+                            unfinished.discard(play.id)
+                            self.settled += 1
+                        else:
+                            running[pool.submit(self._one, play, play.id not in again)] = play
                     if not running:
                         continue
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         play = running.pop(future)
                         record = future.result()
-                        if play.kind == "release":
-                            pending_releases.discard(play.id)
-                            if record.status != "ok":
-                                failed.add(play.id)
+                        unfinished.discard(play.id)
+                        if play.kind == "release" and record.status != "ok":
+                            failed.add(play.id)
                         if play.id not in again:
                             yield record
             finally:
@@ -251,6 +263,11 @@ class _Session:
     def _write(self, record: Record) -> Record:
         records.write(record, self._root)
         return record
+
+
+def _around(play: Play, records: Iterable[Record]) -> list[Record]:
+    """The records of a play's match and seed."""
+    return [r for r in records if (r.tasks, r.seed) == (play.tasks, play.seed)]
 
 
 def code_of(play: Play) -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,17 @@ from torch import Tensor
 from bench import checkpoints, suites
 from bench.checkpoints import StateDict
 from bench.cost import Cost, metered
-from bench.game import AttackerView, DefenderView, Reads
+from bench.game import AttackerView, DefenderView, Reads, Tier
 from bench.merging import norm, task_vector
 from bench.pipeline import Chain, Pipeline, parse_attack, parse_defense
-from bench.records import Accuracy, identify
+from bench.records import Accuracy, Record, identify
+from bench.scoring import reference, worst_case
 from bench.suites import Split, Suite
 
 TRACK = "protection"
 SPLITS: tuple[Split, ...] = ("validation", "test")
+ENOUGH = 0.99
+"""Share of a victim's skill after which a cascade attacks a match no further."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class Play:
     seed: int
     defense: str
     attack: str | None = None
+    after: tuple[str, ...] | None = None
+    """Set for a step of a cascade: the plays, by id, that must be done before it is known whether it is needed."""
 
     @property
     def kind(self) -> str:
@@ -80,7 +85,7 @@ class Play:
         """The tasks it is judged on."""
         return (self.victim, *self.donors)
 
-    @property
+    @cached_property
     def id(self) -> str:
         """SHA-256 of everything that decides the outcome, players' code aside."""
         return identify(
@@ -109,7 +114,7 @@ class Play:
         assert self.attack is not None
         return parse_attack(self.attack)
 
-    @property
+    @cached_property
     def release(self) -> Play | None:
         """The release this play needs: None for a release itself, and for baselines."""
         if self.attack is None or not self.pipeline.uses_victim:
@@ -123,28 +128,55 @@ def plan(
     seeds: Sequence[int],
     defenses: Sequence[Chain],
     attacks: Sequence[Pipeline],
+    cascade: Sequence[Pipeline] = (),
 ) -> list[Play]:
     """The grid as plays, in the order to run them: references first, so that scores appear as soon as they can.
 
     ``none`` is always played, since it sets the ceiling; so is every baseline, once per match and seed. Releases are
-    shared between matches with the same victim.
+    shared between matches with the same victim. The pipelines of ``cascade`` meet a defense one after the other, for
+    as long as :func:`settled` says that there is something left to recover; all of them meet ``none``.
     """
     spelled = dict.fromkeys(["none", *(chain.spelling for chain in defenses)])
-    against = [pipeline for pipeline in attacks if pipeline.uses_victim]
     baselines = [pipeline for pipeline in attacks if not pipeline.uses_victim]
+    against = dict.fromkeys(pipeline.spelling for pipeline in attacks if pipeline.uses_victim)
+    steps = dict.fromkeys(pipeline.spelling for pipeline in cascade)
     plays: dict[str, Play] = {}
 
-    def put(play: Play) -> None:
-        plays.setdefault(play.id, play)
+    def put(play: Play) -> str:
+        return plays.setdefault(play.id, play).id
 
     for match in matches:
         for seed in seeds:
+            of_none = Play(protocol=protocol, victim=match.victim, seed=seed, defense="none")
+            put(of_none)
+            everything = [*(pipeline.spelling for pipeline in baselines), *against, *steps]
+            references = [put(replace(of_none, donors=match.donors, attack=a)) for a in dict.fromkeys(everything)]
             for defense in spelled:
-                release = Play(protocol=protocol, victim=match.victim, seed=seed, defense=defense)
+                release = replace(of_none, defense=defense)
                 put(release)
-                for pipeline in [*(baselines if defense == "none" else ()), *against]:
-                    put(replace(release, donors=match.donors, attack=pipeline.spelling))
+                done = [put(replace(release, donors=match.donors, attack=attack)) for attack in against]
+                for step in steps if defense != "none" else ():
+                    after = (*references, *done)
+                    done.append(put(replace(release, donors=match.donors, attack=step, after=after)))
     return sorted(plays.values(), key=lambda play: (play.kind == "attack", play.defense != "none"))
+
+
+def settled(play: Play, known: Iterable[Record]) -> bool:
+    """Whether a step of a cascade is not needed: in every tier that it could count in, the match is no match or the
+    strongest attack so far recovers :data:`ENOUGH`. ``known`` are the records of its match and seed.
+    """
+    known = [record for record in known if record.attack is not None]
+    against = [record for record in known if record.defense == play.defense]
+    for tier in Tier:
+        if not tier.allows(play.pipeline.tier):
+            continue
+        points = reference(known, tier)
+        if points is None:
+            return False
+        allowed = (record for record in against if record.tier and tier.allows(record.tier))
+        if points.is_match and worst_case(allowed, points).recovered < ENOUGH:
+            return False
+    return True
 
 
 def seeded(*parts: object) -> torch.Generator:
