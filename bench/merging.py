@@ -149,13 +149,13 @@ def working_dtype(value: Tensor) -> torch.dtype:
     return torch.promote_types(value.dtype, torch.float32)
 
 
-def thresholds(vectors: Vectors, density: float) -> list[float]:
-    """Per vector, the magnitude that a share ``density`` of all its entries reaches, exactly."""
+def thresholds(vectors: Vectors, kept: int, of: Callable[[Tensor], Tensor] = torch.Tensor.abs_) -> list[float]:
+    """Per vector, its ``kept``-th largest magnitude, exactly: what ``kept`` entries reach.
 
-    def magnitudes(stride: int) -> Iterator[Tensor]:
-        return (piece.abs_() for piece in vectors.pieces(stride))
-
-    return kth_largest(magnitudes, len(vectors), vectors.size, round(density * vectors.size))
+    ``of`` turns T x c entries into the T x c values that are compared, and may overwrite them. Inf where none is kept,
+    -inf where all are.
+    """
+    return kth_largest(lambda stride: map(of, vectors.pieces(stride)), len(vectors), vectors.size, kept)
 
 
 def trim(stack: Tensor, limits: Sequence[float]) -> Tensor:
@@ -184,7 +184,7 @@ def ties(vectors: Vectors, density: float) -> StateDict:
 
     Entries that equal the threshold are all kept.
     """
-    limits = thresholds(vectors, density)
+    limits = thresholds(vectors, round(density * vectors.size))
     return vectors.elementwise(lambda stack: elect_and_average(trim(stack, limits)))
 
 

@@ -27,9 +27,9 @@ def kth_largest(read: Read, rows: int, size: int, kept: int) -> list[float]:
         read: makes one pass over the entries, none of them NaN.
         rows: how many vectors there are.
         size: how many entries each has.
-        kept: which one is wanted; inf is returned for 0, -inf for ``size`` and more.
+        kept: which one is wanted; inf is returned for 0, -inf for more than ``size``.
     """
-    if kept <= 0 or kept >= size:
+    if kept <= 0 or kept > size:
         return [math.inf if kept <= 0 else -math.inf] * rows
     stride = _stride(size)
     sample = np.concatenate([_array(piece).copy() for piece in read(stride)], axis=1)

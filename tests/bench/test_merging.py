@@ -94,7 +94,7 @@ def test_memory_is_one_piece_however_large_the_model():
     """The buffer holds a bounded number of entries; results alone grow with the model."""
     base = {"w": torch.zeros(3_000_000)}
     vectors = TaskVectors([base] * 4, base)
-    thresholds(vectors, 0.2)
+    thresholds(vectors, 600_000)
     ties(vectors, 0.2)
     assert vectors._buffer.numel() <= merging._PIECE
 
@@ -115,13 +115,16 @@ def test_transposed_tensors_merge_as_they_read(piece):
     assert torch.equal(merged["w"], model["w"])
 
 
-@given(st.floats(0, 1), st.integers(0, 1000))
-def test_thresholds_leave_the_share_that_was_asked_for(density, seed):
+@given(st.integers(0, 70), st.integers(0, 1000))
+def test_thresholds_leave_as_many_entries_as_were_asked_for(count, seed):
     vectors = TaskVectors([state(seed + 1), state(seed + 2)], state(seed))
-    kept = [
-        int((row.abs() >= limit).sum()) for row, limit in zip(whole(vectors), thresholds(vectors, density), strict=True)
-    ]
-    assert kept == [round(density * vectors.size)] * 2
+    limits = torch.tensor(thresholds(vectors, count))
+    assert (whole(vectors).abs() >= limits[:, None]).sum(1).tolist() == [min(count, vectors.size)] * 2
+
+
+def test_thresholds_of_other_values_than_magnitudes(vectors):
+    largest = thresholds(vectors, 1, of=lambda stack: stack.sum(0) - stack)
+    torch.testing.assert_close(torch.tensor(largest), (whole(vectors).sum(0) - whole(vectors)).amax(1))
 
 
 def test_trim_keeps_what_equals_its_limit():
