@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 import bench._torchvision  # noqa: F401
-from bench.architecture import architecture_of
+from bench.architecture import Element, Gauge, architecture_of
 from bench.game import AttackerView, DefenderView, Tier
 from tiny_suite import TinySuite, randomized, vision_tower
 
 
-def bert() -> nn.Module:
+def bert(**options) -> nn.Module:
     from transformers import BertConfig, BertModel
 
     config = BertConfig(
@@ -20,8 +20,23 @@ def bert() -> nn.Module:
         num_attention_heads=3,
         intermediate_size=40,
         max_position_embeddings=16,
+        **options,
     )
     return BertModel(config, add_pooling_layer=False)
+
+
+def decoder(name: str = "Llama", head: str = "ForCausalLM", **config) -> nn.Module:
+    """A decoder with grouped queries, its norms torch's own since transformers computes its in float32 always."""
+    import transformers
+
+    shape = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 24}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4, "max_position_embeddings": 16}
+    config = getattr(transformers, f"{name}Config")(**shape, **heads, **{"tie_word_embeddings": False, **config})
+    model = getattr(transformers, f"{name}{head}")(config)
+    for path, module in [*model.named_modules()]:
+        if type(module).__name__.endswith("RMSNorm"):
+            model.set_submodule(path, nn.RMSNorm(len(module.weight), eps=module.variance_epsilon))
+    return model
 
 
 def outputs(model: nn.Module) -> torch.Tensor:
@@ -29,13 +44,70 @@ def outputs(model: nn.Module) -> torch.Tensor:
     generator = torch.Generator().manual_seed(7)
     dtype = next(model.parameters()).dtype
     with torch.no_grad():
-        if model.__class__.__name__ == "BertModel":
+        if hasattr(model, "config"):
             ids = torch.randint(1, 40, (3, 9), generator=generator)
-            return model(ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+            return model(ids, attention_mask=torch.ones_like(ids))[0]
         return model(torch.randn(3, 3, 14, 14, generator=generator).to(dtype))
 
 
-FAMILIES = {"open_clip": vision_tower, "bert": bert}
+def sizes(shape, g):
+    return 0.2 + 3 * torch.rand(shape, generator=g, dtype=torch.float64)
+
+
+def random_rotation(width, g):
+    return torch.linalg.qr(torch.randn(width, width, generator=g, dtype=torch.float64)).Q
+
+
+def random_gauge(group, kind, g, seed):
+    shape = (group.kv_heads, group.width)
+    element = Gauge.identity(group)
+    a, b, order = element.a, element.b, element.order
+    if kind == "scale":
+        a, b = (torch.diag_embed(sizes(shape, g)) for _ in "ab")
+    if kind in ("invertible", "everything"):
+        a, b = (random_rotation_per_head(group, g) * sizes(shape, g)[:, None] for _ in "ab")
+    if kind in ("head-order", "everything"):
+        order = torch.arange(group.kv_heads).roll(1 + seed % max(1, group.kv_heads - 1))  # never the identity
+    if group.qk != "free" and a is not element.a:
+        # A projection may come near a singular map; a step along the identity keeps away from it.
+        a = group.nearest_admissible(a + 4 * element.a)
+    return Gauge(a, b, order)
+
+
+def random_rotation_per_head(group, g):
+    return torch.stack([random_rotation(group.width, g) for _ in range(group.kv_heads)])
+
+
+def random_element(architecture, kind, seed):
+    g = torch.Generator().manual_seed(seed)
+    everything = kind == "everything"
+    return Element(
+        {
+            m.name: torch.randperm(m.width, generator=g)
+            for m in architecture.mlps
+            if everything or kind == "permutation"
+        },
+        {a.name: random_gauge(a, kind, g, seed) for a in architecture.attentions},
+        {s.name: sizes(s.width, g) for s in architecture.scales if everything or kind == "units"},
+        {n.name: sizes(n.width, g) for n in architecture.norms if everything or kind == "norms"},
+        torch.randperm(architecture.residual.width, generator=g)
+        if architecture.residual and kind in ("residual", "everything")
+        else None,
+    )
+
+
+def computes(model: nn.Module, state) -> torch.Tensor:
+    """What a model computes with these weights."""
+    model.load_state_dict(state)
+    return outputs(model)
+
+
+def close(left: torch.Tensor, right: torch.Tensor) -> None:
+    """Assert equality in float64 up to rounding."""
+    torch.testing.assert_close(left, right, rtol=1e-10, atol=1e-10)
+
+
+FAMILIES = {"open_clip": vision_tower, "bert": bert, "llama": decoder, "qwen2": lambda: decoder("Qwen2")}
 
 
 @pytest.fixture(params=FAMILIES)
