@@ -1,6 +1,7 @@
 """PaRaMS: permute MLPs away from the base, rescale attention heads at random."""
 
 import math
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
@@ -31,7 +32,8 @@ class PaRaMS(Defense):
     Claims: merging destroys the victim's skill while its own accuracy is kept exactly. Broken by matching the hidden
     units to the public base (``weight-matching``) and solving for the gauge (``scale-normalization`` for diagonal
     scaling, ``gauge-anchor`` for all three). Deviations: matrices are applied in float64 and rounded once; a random A
-    is drawn again while its condition number exceeds 1e4, beyond which float32 no longer preserves the function.
+    is drawn again while its condition number exceeds 1e4, beyond which float32 no longer preserves the function;
+    under rotary embeddings (or QK-norm) A is projected on the maps that commute with them (or is the identity).
     """
 
     paper = "arXiv 2503.07661"
@@ -54,7 +56,7 @@ class PaRaMS(Defense):
 
     def protect(self, victim: StateDict, view: DefenderView) -> StateDict:
         """The rearranged, rescaled model."""
-        architecture, generator = view.architecture, view.generator
+        architecture, generator, scaling = view.architecture, view.generator, self.config.scaling
         pruned = self._prune(victim, view)
         return architecture.apply(
             pruned,
@@ -62,8 +64,8 @@ class PaRaMS(Defense):
                 farthest_permutations(architecture, view.base, pruned),
                 {
                     group.name: Gauge(
-                        random_matrices(self.config.scaling, group.kv_heads, group.width, generator),
-                        random_matrices(self.config.scaling, group.kv_heads, group.width, generator),
+                        random_matrices(scaling, group.kv_heads, group.width, generator, group.nearest_admissible),
+                        random_matrices(scaling, group.kv_heads, group.width, generator),
                         torch.arange(group.kv_heads),
                     )
                     for group in architecture.attentions
@@ -90,14 +92,22 @@ def farthest_permutations(architecture: Architecture, base: StateDict, victim: S
     return orders
 
 
-def random_matrices(mode: Scaling, heads: int, width: int, generator: torch.Generator) -> Tensor:
-    """Random invertible matrices, heads x width x width, float64."""
-    return torch.stack([_well_conditioned(mode, width, generator) for _ in range(heads)])
+def random_matrices(
+    mode: Scaling,
+    heads: int,
+    width: int,
+    generator: torch.Generator,
+    admissible: Callable[[Tensor], Tensor] = lambda maps: maps,
+) -> Tensor:
+    """Random invertible matrices, heads x width x width, float64; ``admissible`` projects each on those allowed."""
+    return torch.stack([_well_conditioned(mode, width, generator, admissible) for _ in range(heads)])
 
 
-def _well_conditioned(mode: Scaling, width: int, generator: torch.Generator, limit: float = 1e4) -> Tensor:
+def _well_conditioned(
+    mode: Scaling, width: int, generator: torch.Generator, admissible: Callable[[Tensor], Tensor], limit: float = 1e4
+) -> Tensor:
     while True:
-        matrix = _random_matrix(mode, width, generator)
+        matrix = admissible(_random_matrix(mode, width, generator))
         if torch.linalg.cond(matrix) <= limit:
             return matrix
 
