@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 import attacks
 from attacks.merge.scaled import ScaledConfig, ScaledMerge, Share
@@ -32,6 +32,13 @@ class Dare(ScaledMerge):
         """The merge of the rescaled task vectors."""
         density: Share = 0.2
         """Share of entries that TIES keeps."""
+
+        @field_validator("density")
+        @classmethod
+        def _is_used(cls, density: float, info: ValidationInfo) -> float:
+            if info.data.get("then") == "linear" and density != 0.2:
+                raise ValueError("only then=ties trims; add then=ties or leave density out")
+            return density
 
     def default_scale(self, models: int) -> float:
         """That of the merge that follows."""

@@ -32,7 +32,7 @@ class Della(ScaledMerge):
 
         drop: Annotated[float, Field(ge=0, lt=1)] = 0.3
         """p, the mean probability of dropping an entry."""
-        window: Share = 0.07
+        window: Share = Field(default=0.07, validate_default=True)
         """w, how far the probabilities of a row's smallest and largest entry lie from the mean."""
 
         @field_validator("window")

@@ -3,6 +3,7 @@
 from typing import Literal
 
 import torch
+from pydantic import ValidationInfo, field_validator
 from torch import Tensor
 
 import attacks
@@ -38,6 +39,13 @@ class Iso(ScaledMerge):
         """Iso-C: common directions; Iso-CTS: task-specific ones too."""
         common: Share = 0.8
         """Iso-CTS: share of the directions that are common."""
+
+        @field_validator("common")
+        @classmethod
+        def _is_used(cls, common: float, info: ValidationInfo) -> float:
+            if info.data.get("variant") == "c" and common != 0.8:
+                raise ValueError("all directions of Iso-C are common; add variant=cts or leave common out")
+            return common
 
     def default_scale(self, models: int) -> float:
         """The paper's for eight tasks."""

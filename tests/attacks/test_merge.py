@@ -9,6 +9,7 @@ from attacks.merge.average import average
 from attacks.merge.dare import Dare
 from attacks.merge.task_arithmetic import TaskArithmetic
 from attacks.merge.ties import Ties
+from bench.errors import BadConfig
 from bench.merging import default_scale
 
 
@@ -76,3 +77,8 @@ def test_dare_without_dropping_is_the_merge_that_follows():
     assert linear.tolist() == TaskArithmetic().merge(many, view(4))["w"].tolist()
     signed = Dare(drop=0.0, then="ties", density=0.5).merge(many, view(4))["w"]
     assert signed.tolist() == Ties(density=0.5).merge(many, view(4))["w"].tolist()
+
+
+def test_dare_refuses_a_density_that_nothing_would_use():
+    with pytest.raises(BadConfig, match="then=ties"):
+        Dare(density=0.5)

@@ -98,10 +98,10 @@ def test_della_ranks_within_rows():
     assert kept.float().mean(1).tolist() == pytest.approx([0.5, 0.5], abs=0.04)
 
 
-@pytest.mark.parametrize(("drop", "window"), [(0.05, 0.07), (0.95, 0.07)])
-def test_della_refuses_probabilities_beyond_0_and_1(drop, window):
+@pytest.mark.parametrize("config", [{"drop": 0.05}, {"drop": 0.95}, {"window": 0.4}, {"drop": 0.5, "window": 0.5}])
+def test_della_refuses_probabilities_beyond_0_and_1(config):
     with pytest.raises(BadConfig, match="window"):
-        Della(drop=drop, window=window)
+        Della(**config)
 
 
 # SLERP

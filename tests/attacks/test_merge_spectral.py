@@ -7,6 +7,7 @@ import torch
 
 from attacks.merge.iso import Iso
 from attacks.merge.tsv import TSV, leading, nearest_orthonormal
+from bench.errors import BadConfig
 
 
 def view(rows, columns):
@@ -128,3 +129,8 @@ def test_iso_cts_keeps_a_direction_that_only_one_task_has():
 def test_iso_cts_fits_any_number_of_tasks(common, count):
     tasks = models(*(noise(5, 4, seed=seed) for seed in range(count)))
     assert Iso(variant="cts", common=common).merge(tasks, view(5, 4))["w"].isfinite().all()
+
+
+def test_iso_c_refuses_a_share_that_nothing_would_use():
+    with pytest.raises(BadConfig, match="variant=cts"):
+        Iso(common=0.5)
