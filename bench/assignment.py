@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from bench.architecture import Axis
+from bench.channels import Axis, PermutationGroup
 
 EASY = 0.05
 """Share of rows without a column of their own up to which augmenting one by one beats solving from nothing."""
@@ -34,20 +34,8 @@ class Assignment:
     ``solver``: SciPy's word."""
 
 
-class Permutable(Protocol):
-    """What :mod:`bench.architecture` calls a group of hidden units."""
-
-    @property
-    def width(self) -> int:
-        """Units."""
-
-    @property
-    def axes(self) -> tuple[Axis, ...]:
-        """Every tensor axis that runs over them."""
-
-
 def similarity(
-    group: Permutable,
+    group: PermutationGroup,
     left: Mapping[str, Tensor],
     right: Mapping[str, Tensor],
     *,

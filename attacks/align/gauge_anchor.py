@@ -47,7 +47,7 @@ class GaugeAnchor(Align):
     class Config(AttackConfig):
         """How far to go beyond the closed form."""
 
-        refine: NonNegativeInt = 2
+        refine: NonNegativeInt = 1
         """Gauss-Newton steps of the joint problem; 0 stops at the closed form."""
 
     def align(self, released: StateDict, view: AttackerView) -> StateDict:
@@ -56,7 +56,7 @@ class GaugeAnchor(Align):
         for group in view.architecture.attentions:
             maps = []
             for first, second, admissible in (
-                (group.q, group.k, getattr(group, "nearest_admissible", lambda maps: maps)),
+                (group.q, group.k, group.nearest_admissible),
                 (group.v, group.o, lambda maps: maps),
             ):
                 q, k, q0, k0 = (
@@ -78,27 +78,6 @@ class GaugeAnchor(Align):
         return view.architecture.apply(released, Element({}, gauges))
 
 
-@dataclass
-class _Grams:
-    """What the problem depends on, g x d x d each: QQ^T, Q0 Q^T, KK^T, K0 K^T, and |Q0|^2 + |K0|^2 (g)."""
-
-    qq: Tensor
-    q0q: Tensor
-    kk: Tensor
-    k0k: Tensor
-    constant: Tensor
-
-    def at(self, t: Tensor) -> _Grams:
-        """The same after Q -> T Q, K -> T^-T K."""
-        s = torch.linalg.inv(t).mT
-        return _Grams(t @ self.qq @ t.mT, self.q0q @ t.mT, s @ self.kk @ s.mT, self.k0k @ s.mT, self.constant)
-
-    def distance(self) -> Tensor:
-        """|Q - Q0|^2 + |K - K0|^2 per head, g."""
-        traces = [_trace(x) for x in (self.qq, self.kk, self.q0q, self.k0k)]
-        return self.constant + traces[0] + traces[1] - 2 * (traces[2] + traces[3])
-
-
 def nearest_gauge(
     q_gmdr: Tensor, k_gmdr: Tensor, q0_gmdr: Tensor, k0_gmdr: Tensor, steps: int, admissible: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor]:
@@ -110,73 +89,83 @@ def nearest_gauge(
     def gram(x: Tensor, y: Tensor) -> Tensor:
         return admissible((x @ y.mT).sum(1))
 
-    # T = (map of the whitened problem) W, with W = L^-1 for Q Q^T = L L^T.
-    eye = torch.eye(q_gmdr.shape[2], dtype=q_gmdr.dtype).expand(len(q_gmdr), -1, -1)
-    whiten, _ = _whitening(gram(q_gmdr, q_gmdr), eye)
-    q_gmdr, k_gmdr = whiten[:, None] @ q_gmdr, torch.linalg.inv(whiten).mT[:, None] @ k_gmdr
-    constant = q0_gmdr.square().sum((1, 2, 3)) + k0_gmdr.square().sum((1, 2, 3))
-    grams = _Grams(gram(q_gmdr, q_gmdr), gram(q0_gmdr, q_gmdr), gram(k_gmdr, k_gmdr), gram(k0_gmdr, k_gmdr), constant)
-    t, distance, solved = _closed_form(grams, eye)
+    # Q Q^T = L L^T: solved for L^-1 Q and L^T K, whose map is T L.
+    factor, root, _ = _whitening(gram(q_gmdr, q_gmdr))
+    q_gmdr, k_gmdr = root[:, None] @ q_gmdr, factor.mT[:, None] @ k_gmdr
+    problem = _Problem(gram(q_gmdr, q_gmdr), gram(q0_gmdr, q_gmdr), gram(k_gmdr, k_gmdr), gram(k0_gmdr, k_gmdr))
+    best = problem.closed_form()
+    solved = best.distance.isfinite()
     for _ in range(steps):
-        now = grams.at(t)
-        x = _sylvester(now.kk, now.qq, now.q0q - now.qq + now.kk - now.k0k.mT)
-        better = ~solved
+        step, better = problem.gauss_newton(best) @ best.t, ~solved
         for halving in range(3):
-            t, distance, nearer = _better(grams, t, distance, t + 0.5**halving * x @ t, ~better)
+            nearer, best = best.nearest(problem.at(best.t + 0.5**halving * step, ~better))
             better |= nearer
             if better.all():
                 break
-    return t @ whiten, solved
+    return best.t @ root, solved
 
 
-def _closed_form(grams: _Grams, eye: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Per head the nearer of T = Q0 Q^+ and T^-T = K0 K^+, its distance, and whether either exists."""
-    t, solved = eye, torch.zeros(len(eye), dtype=torch.bool)
-    distance = torch.full((len(eye),), torch.inf, dtype=eye.dtype)
-    for left, gram, is_partner in ((grams.q0q, grams.qq, False), (grams.k0k, grams.kk, True)):
-        root, full_rank = _whitening(gram, eye)
-        candidate = left @ root.mT @ root
-        inverse, info = torch.linalg.inv_ex(candidate)
-        t, distance, nearer = _better(
-            grams, t, distance, inverse.mT if is_partner else candidate, full_rank & (info == 0)
-        )
-        solved |= nearer
-    return t, distance, solved
+@dataclass
+class _Solution:
+    """Maps T and S = T^-T (g x d x d each), and |T Q - Q0|^2 + |S K - K0|^2 up to a constant (g)."""
+
+    t: Tensor
+    s: Tensor
+    distance: Tensor
+
+    def nearest(self, other: _Solution) -> tuple[Tensor, _Solution]:
+        """Per head whether the other is nearer, and the nearer of the two."""
+        nearer = other.distance < self.distance  # false for NaN
+        pick = nearer[:, None, None]
+        t, s = torch.where(pick, other.t, self.t), torch.where(pick, other.s, self.s)
+        return nearer, _Solution(t, s, torch.where(nearer, other.distance, self.distance))
 
 
-def _better(
-    grams: _Grams, t: Tensor, distance: Tensor, candidate: Tensor, usable: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Per head the candidate where it is usable and nearer, its distance, and where that was."""
-    _, info = torch.linalg.inv_ex(candidate)
-    usable = usable & (info == 0)
-    candidate = torch.where(_at(usable), candidate, t)
-    new = grams.at(candidate).distance()
-    nearer = usable & (new < distance)  # false for NaN
-    return torch.where(_at(nearer), candidate, t), torch.where(nearer, new, distance), nearer
+@dataclass
+class _Problem:
+    """What the problem depends on: QQ^T, Q0 Q^T, KK^T, K0 K^T, each g x d x d."""
+
+    qq: Tensor
+    q0q: Tensor
+    kk: Tensor
+    k0k: Tensor
+
+    def at(self, t: Tensor, usable: Tensor) -> _Solution:
+        """The solution with maps T, infinitely far where T is not usable or not invertible."""
+        inverse, info = torch.linalg.inv_ex(t)
+        return self._measured(t, inverse.mT, usable & (info == 0))
+
+    def _measured(self, t: Tensor, s: Tensor, usable: Tensor) -> _Solution:
+        distance = ((t @ self.qq - 2 * self.q0q) * t + (s @ self.kk - 2 * self.k0k) * s).sum((1, 2))
+        return _Solution(t, s, torch.where(usable, distance, torch.inf))
+
+    def closed_form(self) -> _Solution:
+        """Per head the nearer of T = Q0 Q^+ and S = K0 K^+; the identity, infinitely far, where neither exists."""
+        eye = torch.eye(self.qq.shape[-1], dtype=self.qq.dtype).expand_as(self.qq)
+        best = _Solution(eye, eye, torch.full((len(eye),), torch.inf, dtype=eye.dtype))
+        _, root, full_rank = _whitening(self.qq)
+        _, best = best.nearest(self.at(self.q0q @ root.mT @ root, full_rank))
+        _, root, full_rank = _whitening(self.kk)
+        s = self.k0k @ root.mT @ root
+        inverse, info = torch.linalg.inv_ex(s)
+        _, best = best.nearest(self._measured(inverse.mT, s, full_rank & (info == 0)))
+        return best
+
+    def gauss_newton(self, at: _Solution) -> Tensor:
+        """The X of the class's docstring; by eigenvectors of the two symmetric matrices (a Sylvester equation)."""
+        qq, kk = at.t @ self.qq @ at.t.mT, at.s @ self.kk @ at.s.mT
+        right = self.q0q @ at.t.mT - qq + kk - at.s @ self.k0k.mT
+        (wk, uk), (wq, uq) = torch.linalg.eigh(kk), torch.linalg.eigh(qq)
+        weights = wk[..., :, None] + wq[..., None, :]
+        floor = 1e-12 * weights.amax((-2, -1), keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
+        return uk @ ((uk.mT @ right @ uq) / weights.maximum(floor)) @ uq.mT
 
 
-def _whitening(gram: Tensor, eye: Tensor) -> tuple[Tensor, Tensor]:
-    """L^-1 for gram = L L^T, and whether there is one (g); the identity where not."""
+def _whitening(gram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """L and L^-1 for gram = L L^T, and whether there are such (g); the identity where not."""
+    eye = torch.eye(gram.shape[-1], dtype=gram.dtype).expand_as(gram)
     factor, info = torch.linalg.cholesky_ex(gram)
     spread = factor.diagonal(dim1=-2, dim2=-1)
-    good = (info == 0) & (spread.amin(-1) > RANK * spread.amax(-1))
-    factor = torch.where(_at(good), factor, eye)
-    return torch.linalg.solve_triangular(factor, eye, upper=False), good
-
-
-def _at(heads: Tensor) -> Tensor:
-    """A mask over heads, to choose between g x d x d."""
-    return heads[:, None, None]
-
-
-def _trace(x: Tensor) -> Tensor:
-    return x.diagonal(dim1=-2, dim2=-1).sum(-1)
-
-
-def _sylvester(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """The X with A X + X B = C for symmetric positive semi-definite A and B, by their eigenvectors."""
-    (wa, ua), (wb, ub) = torch.linalg.eigh(a), torch.linalg.eigh(b)
-    weights = wa[..., :, None] + wb[..., None, :]
-    floor = 1e-12 * weights.amax((-2, -1), keepdim=True)
-    return ua @ ((ua.mT @ c @ ub) / weights.maximum(floor).clamp(min=torch.finfo(a.dtype).tiny)) @ ub.mT
+    full_rank = (info == 0) & (spread.amin(-1) > RANK * spread.amax(-1))
+    factor = torch.where(full_rank[:, None, None], factor, eye)
+    return factor, torch.linalg.solve_triangular(factor, eye, upper=False), full_rank

@@ -42,7 +42,7 @@ class WeightMatching(Align):
     def align(self, released: StateDict, view: AttackerView) -> StateDict:
         """The released model, permuted."""
         reference = view.base if self.config.reference == "base" else next(iter(view.donors.values()))
-        residual = getattr(view.architecture, "residual", None) if self.config.residual else None
+        residual = view.architecture.residual if self.config.residual else None
         groups = [*view.architecture.mlps, *([residual] if residual is not None else [])]
         moved = dict(released)
         gain = None  # one n x n buffer for all groups of a width: fresh memory costs more than the products
