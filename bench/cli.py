@@ -29,9 +29,14 @@ app = typer.Typer(
 zoo_app = typer.Typer(no_args_is_help=True, help="Build, verify and list the suites' models.")
 board_app = typer.Typer(no_args_is_help=True, help="Turn records into the leaderboard.")
 app.add_typer(zoo_app, name="zoo")
+auto_app = typer.Typer(no_args_is_help=True, help="Check and choose auto, the standard ensemble of attacks.")
 app.add_typer(board_app, name="leaderboard")
+app.add_typer(auto_app, name="auto")
 
 CORES = os.cpu_count() or 1
+RecordsOption = Annotated[
+    list[Path], typer.Option("--records", help="Folder of a catalogue run's records. Repeatable: one per suite.")
+]
 SuiteOption = Annotated[str, typer.Option("--suite", help="Suite to play: embedded or text.")]
 
 
@@ -45,7 +50,9 @@ def run(
     ] = None,
     attack: Annotated[
         list[str] | None,
-        typer.Option(help="Attack to play instead of the preset's, as in 'weight-matching > ties'. Repeatable."),
+        typer.Option(
+            help="Attack to play instead of the preset's, as in 'weight-matching > ties', or auto. Repeatable."
+        ),
     ] = None,
     match: Annotated[
         list[str] | None, typer.Option(help="Match to play instead of the preset's, as victim+donor. Repeatable.")
@@ -154,6 +161,23 @@ def leaderboard_build(
     from bench import play_command
 
     play_command.build_board(records, out, _console())
+
+
+@auto_app.command("check")
+def auto_check(records: RecordsOption) -> None:
+    """Compare what auto reaches with what every recorded attack together reaches, and their cost."""
+    from bench import auto_command
+
+    if not auto_command.check(records, _console()):
+        raise typer.Exit(1)
+
+
+@auto_app.command("choose")
+def auto_choose(records: RecordsOption) -> None:
+    """Print the cheapest ensemble found that reaches what every recorded attack together reaches."""
+    from bench import auto_command
+
+    auto_command.choose(records, _console())
 
 
 @app.callback(invoke_without_command=True)

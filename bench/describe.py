@@ -14,6 +14,8 @@ from rich.table import Table
 from bench import presets, registry, suites
 from bench.errors import UnknownName
 from bench.game import Kind, Player, Stage
+from bench.games.protection import ENOUGH
+from bench.pipeline import parse_attack
 
 _KINDS: dict[str, tuple[Kind, ...]] = {
     "defenses": ("defense",),
@@ -60,12 +62,32 @@ def _lines(title: str, names: Iterable[str]) -> RenderableType:
     return table
 
 
+def _auto() -> RenderableType:
+    """The standard ensemble, explained."""
+    table = Table(title="steps, in the order they are played", box=box.SIMPLE_HEAD, title_style="bold")
+    table.add_column("tier")
+    table.add_column("attack")
+    for step in presets.AUTO:
+        table.add_row(parse_attack(step).tier, escape(step))
+    return Group(
+        f"[bold]{presets.AUTO_NAME}[/]  the standard ensemble of attacks, which has no options",
+        "",
+        "Chosen by measuring: on every match, defense and tier of the catalogue it reaches what all pipelines together "
+        f"reach. A cascade: a match on which a defense has lost {100 * ENOUGH:g} % of the victim's skill, in every "
+        "tier that a step could count in, is not attacked further.",
+        "",
+        table,
+    )
+
+
 def player(name: str) -> RenderableType:
     """One player, explained.
 
     Raises:
         UnknownName: no player has that name; the message suggests some.
     """
+    if name == presets.AUTO_NAME:
+        return _auto()
     found = registry.find(name)
     head = f"[bold]{found.name}[/]  {found.kind}"
     if issubclass(found, Stage):

@@ -176,7 +176,9 @@ class _Session:
                         if needs is not None and needs.id in failed:
                             unfinished.discard(play.id)
                             yield self._write(self._record(play, failure("failed", "its defense released nothing")))
-                        elif play.after is not None and protection.settled(play, _around(play, done)):
+                        elif play.after is not None and protection.settled(
+                            play.defense, play.pipeline.tier, _around(play, done)
+                        ):
                             unfinished.discard(play.id)
                             self.settled += 1
                         else:

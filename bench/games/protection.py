@@ -161,19 +161,19 @@ def plan(
     return sorted(plays.values(), key=lambda play: (play.kind == "attack", play.defense != "none"))
 
 
-def settled(play: Play, known: Iterable[Record]) -> bool:
-    """Whether a step of a cascade is not needed: in every tier that it could count in, the match is no match or the
-    strongest attack so far recovers :data:`ENOUGH`. ``known`` are the records of its match and seed.
+def settled(defense: str, tier: Tier, known: Iterable[Record]) -> bool:
+    """Whether a cascade's attack of that tier on a defense is not needed: in every tier that it could count in, the
+    match is no match or the strongest attack so far recovers :data:`ENOUGH`. ``known``: records of the match and seed.
     """
     known = [record for record in known if record.attack is not None]
-    against = [record for record in known if record.defense == play.defense]
-    for tier in Tier:
-        if not tier.allows(play.pipeline.tier):
+    against = [record for record in known if record.defense == defense]
+    for counted in Tier:
+        if not counted.allows(tier):
             continue
-        points = reference(known, tier)
+        points = reference(known, counted)
         if points is None:
             return False
-        allowed = (record for record in against if record.tier and tier.allows(record.tier))
+        allowed = (record for record in against if record.tier and counted.allows(record.tier))
         if points.is_match and worst_case(allowed, points).recovered < ENOUGH:
             return False
     return True

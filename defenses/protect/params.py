@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 import defenses
 from bench.architecture import Architecture, Element, Gauge
+from bench.assignment import assign, similarity
 from bench.checkpoints import StateDict
 from bench.game import DefenderView, Defense, DefenseConfig
 from bench.merging import drop_and_rescale
@@ -85,11 +85,7 @@ class PaRaMS(Defense):
 
 def farthest_permutations(architecture: Architecture, base: StateDict, victim: StateDict) -> dict[str, Tensor]:
     """Per MLP group, the order of the victim's hidden units with the least similarity to the base's."""
-    orders = {}
-    for group in architecture.mlps:
-        similarity_nn = group.units(base) @ group.units(victim).T
-        orders[group.name] = torch.from_numpy(linear_sum_assignment(similarity_nn.double().numpy())[1])
-    return orders
+    return {group.name: assign(-similarity(group, base, victim)).order for group in architecture.mlps}
 
 
 def random_matrices(

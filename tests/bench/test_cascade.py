@@ -9,6 +9,7 @@ from record_factory import make_record
 
 PROTOCOL = Protocol(suite="tiny", key="key", examples=16, checkpoints={"base": "0", "v": "1", "d": "2"})
 FIRST, SECOND = "weight-matching > ties", "weight-matching > average"
+FREE, LABELLED = ("params", Tier.DATA_FREE), ("params", Tier.LABELLED)
 TUNED = "weight-matching > average > finetune"
 
 
@@ -57,33 +58,33 @@ def test_what_a_step_waits_for_does_not_change_its_id():
 def test_a_step_is_not_needed_once_every_tier_it_counts_in_is_broken(accuracy, enough):
     """0.949 recovers 0.997 of what there is in the labelled tier and all there is in the data-free one."""
     broken = known(record(SECOND, (accuracy, 0.85)))
-    assert settled(step(FIRST), broken) is enough
-    assert settled(step(TUNED), broken) is enough
+    assert settled(*FREE, broken) is enough
+    assert settled(*LABELLED, broken) is enough
 
 
 def test_breaking_the_lower_tier_does_not_settle_the_higher():
     broken = known(record(SECOND, (0.9, 0.85)))
-    assert not settled(step(TUNED), broken)
+    assert not settled(*LABELLED, broken)
     # A data-free step counts in the labelled tier too.
-    assert not settled(step(FIRST), broken)
+    assert not settled(*FREE, broken)
 
 
 def test_breaking_the_higher_tier_does_not_settle_the_lower():
     broken = known(record(TUNED, (0.95, 0.85), tier=Tier.LABELLED))
-    assert settled(step(TUNED), broken)
-    assert not settled(step(FIRST), broken)
+    assert settled(*LABELLED, broken)
+    assert not settled(*FREE, broken)
 
 
 def test_an_attack_that_does_not_qualify_settles_nothing():
-    assert not settled(step(TUNED), known(record(SECOND, (1.0, 0.3))))
+    assert not settled(*LABELLED, known(record(SECOND, (1.0, 0.3))))
 
 
 def test_attacks_on_other_defenses_settle_nothing():
-    assert not settled(step(TUNED), known(make_record(defense="other", attack=SECOND, test=(1.0, 1.0))))
+    assert not settled(*LABELLED, known(make_record(defense="other", attack=SECOND, test=(1.0, 1.0))))
 
 
 def test_without_references_nothing_is_settled():
-    assert not settled(step(FIRST), [record(SECOND, (1.0, 1.0))])
+    assert not settled(*FREE, [record(SECOND, (1.0, 1.0))])
 
 
 def test_where_there_is_nothing_to_steal_no_step_is_needed():
@@ -91,4 +92,4 @@ def test_where_there_is_nothing_to_steal_no_step_is_needed():
         make_record(attack="base-only", uses_victim=False, test=(0.88, 0.3)),
         make_record(attack=FIRST, test=(0.9, 0.8)),
     ]
-    assert settled(step(SECOND), records)
+    assert settled(*FREE, records)
