@@ -71,6 +71,8 @@ class Record(_Strict):
     tier: Tier | None = None
     uses_victim: bool = True
     """False for baselines, which measure the floor."""
+    extraction: bool = False
+    """Whether the attack needs the released model's answers rather than its weights."""
     status: Status
     reason: str | None = None
     """Why there is no result, where there is none."""

@@ -246,6 +246,7 @@ class _Session:
             attack=play.attack,
             tier=play.pipeline.tier if play.attack else None,
             uses_victim=play.pipeline.uses_victim if play.attack else True,
+            extraction=play.pipeline.extraction if play.attack else False,
             claims_function=None if play.attack else play.chain.preserves_function,
             status=outcome.status,
             reason=outcome.reason,

@@ -76,6 +76,8 @@ class DefensePart(_Part):
     unranked_because: str | None
     defense: str
     resistance: dict[str, IntervalPart]
+    resistance_of_weights: dict[str, IntervalPart]
+    """The same with extraction left out: attacks that need the released model's answers, whatever its weights."""
     protected_accuracy: Share | None
     finetuned_accuracy: Share | None
     fidelity: float | None
@@ -95,8 +97,9 @@ class AttackPart(_Part):
     attack: str
     tier: str
     uses_victim: bool
+    extraction: bool
     recovered: Share | None
-    """Mean over defenses other than none, and matches."""
+    """Mean over defenses other than none, and matches, that it met: late steps of ``auto`` meet only what resists."""
     strongest_share: Share | None
     """Share of (defense, match, seed) where it is the strongest of its tier."""
     merged_accuracy: Share | None

@@ -16,7 +16,6 @@ from bench.game import Tier
 from bench.records import Record
 from bench.scoring import (
     MINIMUM_FIDELITY,
-    Interval,
     Reference,
     bootstrap,
     group,
@@ -85,6 +84,7 @@ class _Suite:
         self.flags = find_flags(records, self.references)
         self.defenses = sorted({r.defense for r in records})
         self.worst = {defense: list(self._worst(defense)) for defense in self.defenses}
+        self.worst_by_weights = {d: list(self._worst(d, extraction=False)) for d in self.defenses}
 
     def board(self, name: str) -> SuiteBoard:
         return SuiteBoard(
@@ -117,25 +117,19 @@ class _Suite:
         found = self.references[("+".join(record.tasks), record.seed)].get(record.tier)
         return found if found is not None and found.is_match else None
 
-    def _worst(self, defense: str) -> Iterable[WorstPart]:
+    def _worst(self, defense: str, extraction: bool = True) -> Iterable[WorstPart]:
         for (match, seed), here in sorted(self.at.items()):
             for tier, ref in self.references[match, seed].items():
-                against = [r for r in here if r.defense == defense and r.tier and tier.allows(r.tier)]
+                against = [
+                    r
+                    for r in here
+                    if r.defense == defense and r.tier and tier.allows(r.tier) and (extraction or not r.extraction)
+                ]
                 if ref.is_match and any(r.uses_victim and r.accuracy for r in against):
                     strongest = worst_case(against, ref)
                     yield WorstPart(
                         match=match, seed=seed, tier=tier, attack=strongest.attack, recovered=strongest.recovered
                     )
-
-    def _resistance(self, defense: str) -> dict[Tier, tuple[Interval, int]]:
-        """Tier -> 1 - mean worst case, with its interval and the number of cases."""
-        found = {}
-        for tier in Tier:
-            cases = [w for w in self.worst[defense] if w.tier == tier]
-            if cases:
-                by_match = group(cases, lambda w: w.match).values()
-                found[tier] = bootstrap([[1 - w.recovered for w in here] for here in by_match]), len(cases)
-        return found
 
     def _defense_rows(self) -> tuple[DefensePart, ...]:
         """Rows by resistance per tier, then protected accuracy, then cost; whoever overlaps a group's first ties."""
@@ -145,7 +139,7 @@ class _Suite:
             flops = row.protect_cost.flops if row.protect_cost else 0
             return row.unranked_because is not None, *means, -(row.protected_accuracy or 0), flops, row.defense
 
-        rows = sorted((self._defense_row(d, self._resistance(d)) for d in self.defenses), key=order)
+        rows = sorted(map(self._defense_row, self.defenses), key=order)
         rank, lead = 0, None
         for place, row in enumerate(rows):
             if row.unranked_because is None:
@@ -155,7 +149,8 @@ class _Suite:
                 rows[place] = row.model_copy(update={"rank": rank})
         return tuple(rows)
 
-    def _defense_row(self, defense: str, resistance: dict[Tier, tuple[Interval, int]]) -> DefensePart:
+    def _defense_row(self, defense: str) -> DefensePart:
+        resistance = _resistance(self.worst[defense])
         releases = [r for r in self.releases if r.defense == defense]
         finished = [(r, r.accuracy.test[r.victim]) for r in releases if r.accuracy]
         unprotected = {
@@ -175,10 +170,8 @@ class _Suite:
             rank=None,
             unranked_because=reason,
             defense=defense,
-            resistance={
-                tier: IntervalPart(mean=i.mean, low=i.low, high=i.high, matches=n)
-                for tier, (i, n) in resistance.items()
-            },
+            resistance=resistance,
+            resistance_of_weights=_resistance(self.worst_by_weights[defense]),
             protected_accuracy=_mean(a for _, a in finished),
             finetuned_accuracy=_mean(
                 unprotected[r.victim, r.seed] for r in releases if (r.victim, r.seed) in unprotected
@@ -206,6 +199,7 @@ class _Suite:
                     attack=attack,
                     tier=tier,
                     uses_victim=here[0].uses_victim,
+                    extraction=here[0].extraction,
                     recovered=_mean(self._recovered(r for r in finished if r.defense != "none" and r.uses_victim)),
                     strongest_share=_mean(float(w.attack == attack) for w in own_tier) if here[0].uses_victim else None,
                     merged_accuracy=_mean(merged_accuracy(r.accuracy.test) for r in finished if r.accuracy),
@@ -291,6 +285,16 @@ class _Suite:
             for r in failed
         ]
         return tuple(sorted(rows, key=lambda f: (f.defense, f.attack or "", f.match, f.seed)))
+
+
+def _resistance(worst: Iterable[WorstPart]) -> dict[str, IntervalPart]:
+    """Tier -> 1 - mean worst case."""
+    found = {}
+    for tier, cases in group(worst, lambda w: w.tier).items():
+        by_match = group(cases, lambda w: w.match).values()
+        interval = bootstrap([[1 - w.recovered for w in here] for here in by_match])
+        found[tier] = IntervalPart(mean=interval.mean, low=interval.low, high=interval.high, matches=len(cases))
+    return found
 
 
 def _mean(values: Iterable[float]) -> float | None:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.cost import Cost
+from bench.game import Tier
 from leaderboard.build import SCHEMA, build, schema_json, to_json
 from record_factory import ALIGNED, NAIVE, make_record
 
@@ -272,3 +273,22 @@ def test_references_are_shown_per_match_seed_and_tier():
         reference = match.tiers["data-free"]
         assert (reference.floor, reference.ceiling) == pytest.approx((FLOOR, CEILING))
         assert (reference.floor_by, match.finetuned) == ("base-only", FINETUNED)
+
+
+def test_extraction_can_be_left_out():
+    """Distillation recovers all, weights a quarter of what there is to recover: 0.5 to 0.9."""
+    tier = Tier.UNLABELLED
+    found = build(
+        [
+            make_record(attack=None),
+            make_record(attack=None, defense="params"),
+            make_record(attack="base-only", uses_victim=False, test=(0.5, 0.3)),
+            make_record(test=(0.9, 0.8)),
+            make_record(defense="params", test=(0.6, 0.8)),
+            make_record(defense="params", attack="distill-base", tier=tier, extraction=True, test=(0.9, 0.8)),
+        ]
+    )
+    (row,) = [d for d in found.suites[0].defenses if d.defense == "params"]
+    assert row.resistance[tier].mean == pytest.approx(0.0)
+    assert row.resistance_of_weights[tier].mean == pytest.approx(0.75)
+    assert row.resistance[Tier.DATA_FREE] == row.resistance_of_weights[Tier.DATA_FREE]
