@@ -1,0 +1,24 @@
+"""Base attention: give up the victim's attention instead of aligning it."""
+
+import attacks
+from bench.checkpoints import StateDict
+from bench.game import AttackerView
+
+
+@attacks.aligner("base-attention", paper="ours")
+def base_attention(released: StateDict, view: AttackerView) -> StateDict:
+    """The base's attention under the released model's everything else:
+
+        theta = (theta0 on attention, theta_p elsewhere)
+
+    Whatever a defense did to attention is gone, and with it what fine-tuning taught it: *not* function-preserving.
+    Skill remains where fine-tuning changed the MLPs, norms and embeddings. A tensor belongs to attention if a gauge
+    touches it or if the module that holds such a tensor holds it too, as the output projection holds its bias.
+    """
+    owners = {_owner(key) for group in view.architecture.attentions for key in group.keys}
+    return {key: view.base[key] if _owner(key) in owners else value for key, value in released.items()}
+
+
+def _owner(key: str) -> str:
+    """The path of the module that holds a tensor."""
+    return key.rpartition(".")[0]
