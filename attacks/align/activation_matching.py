@@ -1,0 +1,115 @@
+"""Activation matching: undo permutations of hidden units by what the units answer to examples."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+import attacks
+from bench.architecture import MLPGroup
+from bench.assignment import assign
+from bench.checkpoints import StateDict
+from bench.errors import UnsupportedArchitecture
+from bench.game import AttackerView
+
+
+@attacks.aligner(
+    "activation-matching", paper="Git Re-Basin, arXiv 2209.04836, sec. 3.1", tier="unlabelled", cost="forward"
+)
+def activation_matching(
+    released: StateDict,
+    view: AttackerView,
+    *,
+    similarity: Literal["inner", "correlation"] = "inner",
+    batch_size: PositiveInt = 32,
+) -> StateDict:
+    """Per MLP, the permutation P of hidden units whose activations come nearest to the base's:
+
+        P = argmin_P |Z0 - P Z|^2 = argmax_P <P, Z0 Z^T>,   Z (n x examples and tokens) enters the second linear layer
+
+    over the tier's unlabelled examples of every task, by linear assignment. ``similarity=correlation`` centres and
+    scales every unit first, which no rescaling of units can fool. What a defense does to attention heads without
+    changing the function does not show in Z. Tokens that are padding count like the others.
+    """
+    tallies = {group.name: _Tally(group.width) for group in view.architecture.mlps}
+    models = [view.model(view.base), view.model(released)]
+    with torch.inference_mode():
+        for task in view.tasks:
+            for inputs in view.unlabelled(task).split(batch_size):
+                base, ours = (_activations(model, view, task, inputs) for model in models)
+                for name, tally in tallies.items():
+                    tally.add(base[name], ours[name])
+    moved = dict(released)
+    for group in view.architecture.mlps:
+        tally = tallies[group.name]
+        gain_nn = tally.cross if similarity == "inner" else tally.correlation()
+        group.permute(moved, assign(gain_nn.clone()).order)
+    return moved
+
+
+class _Tally:
+    """Running sums over tokens t of two models' activations z0 and z, float64."""
+
+    count: int = 0
+    cross: Tensor
+    """sum_t z0 z^T, n x n."""
+    sums: Tensor
+    """sum_t of z0 and of z, 2 x n."""
+    squares: Tensor
+    """sum_t of z0^2 and of z^2, 2 x n."""
+
+    def __init__(self, width: int) -> None:
+        self.cross = torch.zeros(width, width, dtype=torch.float64)
+        self.sums, self.squares = torch.zeros(2, 2, width, dtype=torch.float64)
+
+    def add(self, base_tn: Tensor, ours_tn: Tensor) -> None:
+        """Count one batch."""
+        both = torch.stack([base_tn, ours_tn])
+        self.count += both.shape[1]
+        self.cross += base_tn.T @ ours_tn
+        self.sums += both.sum(1)
+        self.squares += both.square().sum(1)
+
+    def correlation(self) -> Tensor:
+        """Pearson's, n x n; 0 for a unit that never changes."""
+        mean, square = self.sums / self.count, self.squares / self.count
+        variance = square - mean.square()
+        # Below the rounding of its own square a variance is noise.
+        deviation = variance.where(variance > 1e-6 * square, torch.inf).sqrt()
+        return (self.cross / self.count - torch.outer(*mean)) / torch.outer(*deviation)
+
+
+def _activations(model: nn.Module, view: AttackerView, task: str, inputs: Tensor) -> dict[str, Tensor]:
+    """Per MLP group, what enters its second linear layer, tokens x n."""
+    seen: dict[str, Tensor] = {}
+    with ExitStack() as hooks:
+        for group in view.architecture.mlps:
+            hooks.enter_context(_listening(model, group, seen))
+        view.logits(model, task, inputs)
+    return seen
+
+
+@contextmanager
+def _listening(model: nn.Module, group: MLPGroup, seen: dict[str, Tensor]) -> Iterator[None]:
+    """Write the group's activations into ``seen`` whenever the model runs.
+
+    Raises:
+        UnsupportedArchitecture: no layer reads the hidden units as its inputs.
+    """
+    reader = next((axis.key for axis in group.axes if axis.dim == 1), None)
+
+    def keep(_: nn.Module, arguments: tuple[Any, ...]) -> None:
+        seen[group.name] = arguments[0].reshape(-1, group.width)
+
+    if reader is None:
+        raise UnsupportedArchitecture(
+            f"{group.name}: no layer reads these hidden units by columns; use weight-matching, which runs nothing"
+        )
+    handle = model.get_submodule(reader.rpartition(".")[0]).register_forward_pre_hook(keep)
+    try:
+        yield
+    finally:
+        handle.remove()
