@@ -27,7 +27,8 @@ def head_matching(released: StateDict, view: AttackerView) -> StateDict:
     move, without arithmetic, so the function is kept exactly.
 
     Deviations: arXiv 2505.22697 compares the singular values of each projection, which only orthogonal maps keep. The
-    biases of K and V are left out: softmax does not see the first (but under RoPE), and the second may hide in the output's bias.
+    biases of K and V are left out: without RoPE softmax does not see the first, and the second may hide in the
+    output's bias.
     """
     gauges = {}
     for group in view.architecture.attentions:
