@@ -147,6 +147,8 @@ class Stage(Player):
 
     base_tier: ClassVar[Tier] = Tier.DATA_FREE
     cost_class: ClassVar[CostClass] = CostClass.ELEMENTWISE
+    extraction: ClassVar[bool] = False
+    """Whether it learns from the released model's answers alone: no defense that keeps the function prevents it."""
 
     @property
     def tier(self) -> Tier:

@@ -83,6 +83,11 @@ class Pipeline:
         """False for baselines, which need not be played against every defense."""
         return self.whole is None or self.whole.uses_victim
 
+    @property
+    def extraction(self) -> bool:
+        """Whether any stage learns from the released model's answers."""
+        return any(s.extraction for s in self.stages)
+
     def run(self, view: AttackerView, on_aligned: AlignedHook | None = None) -> StateDict:
         """Attack: the one merged model. ``on_aligned`` is shown the victim as the merge will see it."""
         if self.whole is not None:
