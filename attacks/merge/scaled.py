@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
 
 import torch
@@ -16,18 +16,21 @@ from bench.merging import TaskVectors, add_task_vector
 
 Share = Annotated[float, Field(ge=0, le=1)]
 """A share of entries, or a probability."""
-GRID = tuple(round(0.1 * i, 1) for i in range(1, 16))
-"""Candidates for one coefficient for all models."""
-PER_MODEL_GRID = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.5)
-"""Candidates for each model's own coefficient."""
+Weights = tuple[float, ...]
+"""Merge coefficients: one for all models, or one per model."""
+
+COARSE = (0.2, 0.5, 0.8, 1.1, 1.4)
+"""Where the search for one coefficient starts, beside the published one."""
+STEPS = (0.3, 0.1)
+"""Steps of the search for one coefficient per model; the last is the resolution of every search."""
 
 
 class ScaledConfig(AttackConfig):
     """Config of a merge with a coefficient."""
 
     scale: float | Literal["chosen", "per-model"] | None = None
-    """lambda; null means the published default. ``chosen``: the best of 0.1 .. 1.5 on the labelled examples;
-    ``per-model``: then one coefficient per task vector, chosen in turn (both play in the tier ``labelled``)."""
+    """lambda; null means the published default. ``chosen``: the one that does best on the labelled examples, to 0.1;
+    ``per-model``: from there one coefficient per task vector (both play in the tier ``labelled``)."""
 
 
 class ScaledMerge(Merge):
@@ -54,34 +57,68 @@ class ScaledMerge(Merge):
 
     def merge(self, models: Mapping[str, StateDict], view: AttackerView) -> StateDict:
         """The merged model. ``models``: task -> aligned victim or donor, the victim first."""
-        states = list(models.values())
-        combined = self.combine(TaskVectors(states, view.base), view)
-        scale = self.config.scale
+        states, scale = list(models.values()), self.config.scale
+        default = self.default_scale(len(states))
         if not isinstance(scale, str):
-            return add_task_vector(view.base, combined, self.default_scale(len(states)) if scale is None else scale)
-        best = max(GRID, key=lambda c: skill(add_task_vector(view.base, combined, c), view))
+            combined = self.combine(TaskVectors(states, view.base), view)
+            return add_task_vector(view.base, combined, default if scale is None else scale)
+
+        # A merge that draws at random must draw the same for every candidate: else the luckiest draw would win.
+        draw = view.generator.get_state()
+        combined = self.combine(TaskVectors(states, view.base), view)
+
+        def together(weights: Weights) -> StateDict:
+            return add_task_vector(view.base, combined, weights[0])
+
+        def apart(weights: Weights) -> StateDict:
+            view.generator.set_state(draw)
+            return add_task_vector(view.base, self.combine(TaskVectors(states, view.base, weights), view), 1.0)
+
+        search = Search(together, view)
+        best = search.climb(max([(default,), *((c,) for c in COARSE)], key=search.score), STEPS[-1])
         if scale == "chosen":
-            return add_task_vector(view.base, combined, best)
-        weights = self._per_model([best] * len(states), states, view)
-        return self._weighted(weights, states, view)
+            return together(best)
+        search = Search(apart, view)
+        weights = best * len(states)
+        for step in STEPS:
+            weights = search.climb(weights, step)
+        return apart(weights)
 
-    def _weighted(self, weights: Sequence[float], states: Sequence[StateDict], view: AttackerView) -> StateDict:
-        return add_task_vector(view.base, self.combine(TaskVectors(states, view.base, weights), view), 1.0)
 
-    def _per_model(
-        self, weights: list[float], states: Sequence[StateDict], view: AttackerView, passes: int = 2
-    ) -> list[float]:
-        """Coordinate search: each model's coefficient in turn, the others held, until a pass changes nothing."""
-        for _ in range(passes):
-            before = list(weights)
+class Search:
+    """Coordinate ascent over merge coefficients, which scores each candidate once."""
+
+    def __init__(self, build: Callable[[Weights], StateDict], view: AttackerView) -> None:
+        """Take what builds the merged model of some coefficients, and the view whose examples score it."""
+        self.build = build
+        self.view = view
+        self.scores: dict[Weights, tuple[float, float]] = {}
+
+    def score(self, weights: Weights) -> tuple[float, float]:
+        """:func:`skill` of the merged model."""
+        if weights not in self.scores:
+            self.scores[weights] = skill(self.build(weights), self.view)
+        return self.scores[weights]
+
+    def climb(self, weights: Weights, step: float) -> Weights:
+        """Move one coefficient after another by ``step`` while that helps; coefficients stay at 0 or above.
+
+        Returns:
+            Coefficients no worse than those given, which no single move improves.
+        """
+        while True:
+            start = weights
             for i in range(len(weights)):
-                candidates = [
-                    [*weights[:i], c, *weights[i + 1 :]] for c in dict.fromkeys([weights[i], *PER_MODEL_GRID])
-                ]
-                weights = max(candidates, key=lambda w: skill(self._weighted(w, states, view), view))
-            if weights == before:
-                break
-        return weights
+                for move in (step, -step):
+                    while self.score(moved := _moved(weights, i, move)) > self.score(weights):
+                        weights = moved
+            if weights == start:
+                return weights
+
+
+def _moved(weights: Weights, index: int, move: float) -> Weights:
+    # Rounded, so that the same place reached by another way is not scored again.
+    return (*weights[:index], max(0.0, round(weights[index] + move, 6)), *weights[index + 1 :])
 
 
 @torch.inference_mode()
