@@ -1,0 +1,61 @@
+"""Distillation: the released model still answers, so it can always teach."""
+
+import torch.nn.functional as F
+from pydantic import PositiveFloat
+from torch import Tensor
+
+import attacks
+from attacks.examples import limited
+from attacks.recover.training import Loss, TrainingConfig, train
+from bench.checkpoints import StateDict
+from bench.game import AttackerView, CostClass, Recover, Tier
+
+
+class DistillConfig(TrainingConfig):
+    """Budget, step size and softness."""
+
+    temperature: PositiveFloat = 4.0
+    """Divides teacher's and student's logits before the softmax: the higher, the more the wrong classes tell."""
+
+
+@attacks.recovery("distill")
+class Distill(Recover):
+    """Each task's own model teaches the merged one on k unlabelled examples (Hinton et al., sec. 2):
+
+        theta <- AdamW(theta, 1/T sum_t D^2 KL(softmax(z_t(x) / D) | softmax(head_t(f_theta(x)) / D)))
+
+    with temperature D and teachers z_t: the released model on the victim's task, each donor on its own. Needs only
+    the released model's answers, not its weights, which no rewriting that keeps the function can prevent.
+    Deviation: no labels, so no second loss on the true classes.
+    """
+
+    paper = "arXiv 1503.02531"
+    base_tier = Tier.UNLABELLED
+    cost_class = CostClass.TRAINING
+    extraction = True
+    Config = DistillConfig
+
+    def recover(self, merged: StateDict, view: AttackerView) -> StateDict:
+        """The taught model."""
+        seen = limited(view, self.config.k)
+        data = {}
+        for task in view.tasks:
+            inputs = seen.unlabelled(task)
+            # Cloned: what is computed in inference mode cannot take part in a loss.
+            data[task] = inputs, view.suite.predict(teacher(task, view), task, inputs).clone()
+        return train(merged, data, divergence(self.config.temperature), view, self.config)
+
+
+def teacher(task: str, view: AttackerView) -> StateDict:
+    """Whose task it is: the released model, or a donor."""
+    return view.released if task == view.victim else view.donors[task]
+
+
+def divergence(temperature: float) -> Loss:
+    """D^2 KL(teacher | student) of logits B x C, the mean over the batch."""
+
+    def loss(student: Tensor, taught: Tensor) -> Tensor:
+        soft = F.log_softmax(student / temperature, -1), F.log_softmax(taught / temperature, -1)
+        return temperature**2 * F.kl_div(*soft, reduction="batchmean", log_target=True)
+
+    return loss
