@@ -19,11 +19,12 @@ DEFENSES = (
     "params(dropout=task-vector)",
     "params(dropout=weights)+params(scaling=symmetric)",
 )
-BASELINES = ("base-only", "donors-only", "finetune-base", "finetune-donors")
-_NAIVE = "identity > task-arithmetic"
+_EVERY_MODE = ("none", "params", "params(scaling=nonsymmetric)", "params(dropout=weights)+params(scaling=symmetric)")
+BASELINES = ("base-only", "donors-only", "adamerge-donors", "finetune-base", "finetune-donors")
 _ALIGNED = "weight-matching+gauge-anchor"
+_EVERY_SYMMETRY = "residual-matching+head-matching+weight-matching+gauge-anchor"
 REPRESENTATIVE = (
-    _NAIVE,
+    "identity > task-arithmetic",
     "weight-matching > task-arithmetic",
     "weight-matching(similarity=cosine)+gauge-anchor > ties",
     "weight-matching+scale-normalization > task-arithmetic",
@@ -37,18 +38,70 @@ _ALIGNERS = (
     "identity",
     "weight-matching",
     "weight-matching(similarity=cosine)",
+    "weight-matching(reference=donor)",
+    "weight-matching(residual=true)+gauge-anchor",
+    "activation-matching(similarity=correlation)",
+    "scale-normalization",
     "weight-matching+scale-normalization",
+    "weight-matching+scale-normalization(method=norm-ratio)",
     "gauge-anchor",
     _ALIGNED,
+    "weight-matching+gauge-anchor(refine=0)",
+    "weight-matching(similarity=cosine)+gauge-anchor",
+    "activation-matching(similarity=correlation)+gauge-anchor",
+    "anchor",
+    "weight-matching+rotation-matching",
+    "head-matching+weight-matching+gauge-anchor",
+    _EVERY_SYMMETRY,
+    "weight-matching+base-attention",
+    f"{_ALIGNED}+polish",
+    f"{_ALIGNED}+polish(objective=unlabelled)",
+    f"{_ALIGNED}+polish(objective=labelled)",
 )
-_MERGES = ("average", "task-arithmetic", "ties", "dare", "dare(then=ties)")
+_MERGES = (
+    "average",
+    "ties",
+    "ties(density=0.5)",
+    "dare",
+    "dare(then=ties)",
+    "breadcrumbs",
+    "della",
+    "slerp",
+    "slerp(space=task-vectors)",
+    "model-stock",
+    "consensus",
+    "pcb",
+    "tsv",
+    "iso",
+    "iso(variant=cts)",
+    "localize-and-stitch",
+    "fisher",
+    "regmean",
+    "adamerging",
+    "adamerging(loss=cross-entropy)",
+    "task-arithmetic(scale=chosen)",
+    "task-arithmetic(scale=per-model)",
+    "tsv(scale=chosen)",
+)
+_RECOVERIES = (
+    "finetune",
+    "finetune(steps=100)",
+    "distill",
+    "distill(steps=100)",
+    "norm-recalibrate",
+)
 CATALOGUE = (
-    *(f"{aligner} > {merge}" for aligner in _ALIGNERS for merge in _MERGES),
-    *(f"{aligner} > task-arithmetic > finetune" for aligner in _ALIGNERS),
+    *(f"{aligner} > task-arithmetic" for aligner in _ALIGNERS),
+    *(f"{_ALIGNED} > {merge}" for merge in _MERGES),
+    *(f"{_ALIGNED} > task-arithmetic > {recovery}" for recovery in _RECOVERIES),
+    *(f"identity > {merge}" for merge in ("average", "ties", "regmean", "task-arithmetic(scale=per-model)")),
+    "identity > task-arithmetic > finetune(steps=100)",
+    "distill-base",
+    "distill-donors",
 )
-
 AUTO_NAME = "auto"
 AUTO = (f"{_ALIGNED} > task-arithmetic",)
+"""The standard ensemble, in the order in which it is played; ``mergearena auto check`` compares it with the rest."""
 
 # Pairs whose tasks differ and whose victims gain much: what there is to steal is plain after three matches.
 _QUICK = {
@@ -73,9 +126,10 @@ NAMES = ("quick", "standard", "catalogue", "full")
 def preset(name: str, suite: str, tasks: Sequence[str]) -> Preset:
     """The preset of that name.
 
-    ``quick`` plays three matches once; ``standard``, the official board, makes every task a victim once with three
-    seeds (two on ``text``); ``catalogue`` plays every pipeline on two matches; ``full`` plays all ordered pairs,
-    every victim against all other tasks at once, three seeds, every pipeline.
+    ``quick`` plays three matches once, with a few representative attacks; ``standard``, the official board, makes every
+    task a victim once with three seeds (two on ``text``), against the naive attack and ``auto``; ``catalogue`` plays
+    every pipeline on two matches (one on ``text``); ``full`` plays all ordered pairs, every victim against all other
+    tasks at once, three seeds, every pipeline.
 
     Raises:
         UnknownName: there is none of that name.
@@ -84,11 +138,13 @@ def preset(name: str, suite: str, tasks: Sequence[str]) -> Preset:
     if name == "quick":
         return Preset(_matches(suite, pairs), (0,), DEFENSES, (*BASELINES, *REPRESENTATIVE))
     if name == "standard":
+        naive = (REPRESENTATIVE[0], AUTO_NAME)
         ring = tuple(zip(tasks, (*tasks[1:], tasks[0]), strict=True))
         seeds = (0, 1) if suite == "text" else (0, 1, 2)
-        return Preset(_matches(suite, ring), seeds, DEFENSES, (*BASELINES, *REPRESENTATIVE))
+        return Preset(_matches(suite, ring), seeds, DEFENSES, (*BASELINES, *naive))
     if name == "catalogue":
-        return Preset(_matches(suite, pairs[:2]), (0,), DEFENSES, (*BASELINES, *CATALOGUE))
+        few = pairs[: 1 if suite == "text" else 2]
+        return Preset(_matches(suite, few), (0,), _EVERY_MODE, (*BASELINES, *CATALOGUE))
     if name == "full":
         many = tuple((victim, *(t for t in tasks if t != victim)) for victim in tasks)
         every = (*permutations(tasks, 2), *many)
