@@ -122,7 +122,7 @@ def _explain(error: ValidationError, player: Player) -> str:
     fields = ", ".join(player.Config.model_fields) or "none"
     if first["type"] == "extra_forbidden":
         return f"{player.name}: unknown config key {key!r}; it takes: {fields}"
-    return f"{player.name}: {key}={first['input']!r} is not allowed: {first['msg']}"
+    return f"{player.name}: {key}={first['input']!r} is not allowed: {first['msg'].removeprefix('Value error, ')}"
 
 
 class Defense(Player):
@@ -262,7 +262,7 @@ class AttackerView(View):
         """
         self._require(Tier.UNLABELLED, task)
         inputs, _ = self.examples[task]
-        self.reads.unlabelled[task] = len(inputs)
+        self.reads.unlabelled[task] = max(len(inputs), self.reads.unlabelled.get(task, 0))
         return inputs
 
     def labelled(self, task: str) -> tuple[Tensor, Tensor]:
@@ -273,7 +273,7 @@ class AttackerView(View):
         """
         self._require(Tier.LABELLED, task)
         inputs, labels = self.examples[task]
-        self.reads.labelled[task] = len(inputs)
+        self.reads.labelled[task] = max(len(inputs), self.reads.labelled.get(task, 0))
         return inputs, labels
 
     def _require(self, needed: Tier, task: str) -> None:

@@ -30,10 +30,9 @@ REPRESENTATIVE = (
     "weight-matching+scale-normalization > task-arithmetic",
     f"{_ALIGNED} > task-arithmetic",
     f"{_ALIGNED} > average",
-    f"{_ALIGNED} > dare",
-    f"{_ALIGNED} > dare(then=ties)",
     f"{_ALIGNED} > task-arithmetic > finetune",
 )
+_FEW_BASELINES = ("base-only", "donors-only", "finetune-base", "finetune-donors")
 _ALIGNERS = (
     "identity",
     "weight-matching",
@@ -136,7 +135,7 @@ def preset(name: str, suite: str, tasks: Sequence[str]) -> Preset:
     """
     pairs = _QUICK.get(suite, tuple(pairwise(tasks))[:3])
     if name == "quick":
-        return Preset(_matches(suite, pairs), (0,), DEFENSES, (*BASELINES, *REPRESENTATIVE))
+        return Preset(_matches(suite, pairs), (0,), DEFENSES, (*_FEW_BASELINES, *REPRESENTATIVE))
     if name == "standard":
         naive = (REPRESENTATIVE[0], AUTO_NAME)
         ring = tuple(zip(tasks, (*tasks[1:], tasks[0]), strict=True))

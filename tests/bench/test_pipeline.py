@@ -7,7 +7,7 @@ from typing import Annotated
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from bench.errors import BadConfig, BadPipeline, UnknownName
@@ -30,7 +30,10 @@ def configs(player):
 @st.composite
 def random_player(draw, kind):
     player = draw(st.sampled_from(list(players(kind))))
-    return player(**draw(configs(player)))
+    try:
+        return player(**draw(configs(player)))
+    except BadConfig:  # fields that are allowed one by one, but not together
+        reject()
 
 
 def some(kind, least, most):
@@ -76,8 +79,8 @@ def test_defenses_round_trip_through_their_spelling(chain):
         ("task-arithmetic", "identity > task-arithmetic"),
         ("ties > finetune", "identity > ties > finetune"),
         ("  weight-matching+scale-normalization>ties ( density = 0.3 ,scale=2 ) ",
-         "weight-matching+scale-normalization > ties(density=0.3, scale=2.0)"),
-        ("ties(scale=2, density=0.3,)", "identity > ties(density=0.3, scale=2.0)"),
+         "weight-matching+scale-normalization > ties(scale=2.0, density=0.3)"),
+        ("ties(scale=2, density=0.3,)", "identity > ties(scale=2.0, density=0.3)"),
         ("ties(density=0.2, scale=null)", "identity > ties"),
         ("ties()", "identity > ties"),
         ("dare(then='ties')", "identity > dare(then=ties)"),
@@ -106,7 +109,7 @@ def test_one_canonical_spelling(text, canonical):
         ("identity > ties)", "expected '+', '>' or the end", 15),
         ("identity > 2ties", "expected a name", 11),
         ("", "expected a name", 0),
-        ("identity > tiess", "did you mean 'ties'?", 11),
+        ("identity > tiess", "did you mean 'ties'", 11),
         ("identity > ties(densty=1)", "unknown config key 'densty'", 11),
         ("identity > params", "'params' is a defense", 11),
     ],
@@ -150,7 +153,7 @@ def test_a_defense_has_one_segment_and_only_defenses():
 
 
 def test_an_unknown_key_lists_the_keys_there_are():
-    with pytest.raises(BadConfig, match="ties: unknown config key 'densty'; it takes: density, scale"):
+    with pytest.raises(BadConfig, match="ties: unknown config key 'densty'; it takes: scale, density, per"):
         parse_attack("ties(densty=0.3)")
     with pytest.raises(BadConfig, match="average: unknown config key 'x'; it takes: none"):
         parse_attack("average(x=1)")

@@ -7,6 +7,7 @@ import torch
 
 from bench import presets, suites
 from bench.errors import ArenaError, UnknownName
+from bench.game import Tier
 from bench.games.protection import Match, Play, Protocol, draw_examples, plan
 from bench.pipeline import parse_attack, parse_defense
 from bench.presets import parse_match, preset
@@ -168,7 +169,8 @@ def test_presets_name_real_tasks_and_players_in_canonical_spelling(suite, name):
     for match in grid.matches:
         assert parse_match(match.spelling, suite.name, tuple(suite.tasks)) == match
     assert len(set(grid.matches)) == len(grid.matches)
-    for spelled, parse in ((grid.defenses, parse_defense), (grid.attacks, parse_attack)):
+    attacks = [text for text in grid.attacks if text != presets.AUTO_NAME]
+    for spelled, parse in ((grid.defenses, parse_defense), (attacks, parse_attack), (presets.AUTO, parse_attack)):
         assert len(set(spelled)) == len(spelled)
         assert [parse(text).spelling for text in spelled] == list(spelled)
 
@@ -178,7 +180,7 @@ def test_preset_sizes(suite):
     n = len(tasks)
     quick, standard, catalogue, full = (preset(name, suite.name, tasks) for name in presets.NAMES)
     assert (len(quick.matches), quick.seeds) == (3, (0,))
-    assert len(catalogue.matches) == 2
+    assert len(catalogue.matches) == (1 if suite.name == "text" else 2)
     assert sorted(match.victim for match in standard.matches) == sorted(tasks)
     assert len(standard.seeds) == (2 if suite.name == "text" else 3)
     assert len(full.matches) == n * (n - 1) + n
@@ -188,15 +190,29 @@ def test_preset_sizes(suite):
     }
 
 
-@pytest.mark.parametrize("name", presets.NAMES)
-def test_every_preset_has_every_player_and_every_baseline(name):
+@pytest.mark.parametrize("name", ["catalogue", "full"])
+def test_the_wide_presets_have_every_player_and_every_baseline(name):
     grid = preset(name, "tiny", TASKS)
     played = {link.name for text in grid.defenses for link in parse_defense(text).defenses}
     played |= {stage.name for text in grid.attacks for stage in parse_attack(text).stages}
     assert played == {player.name for player in players()}
-    assert "none" in grid.defenses
     assert set(presets.BASELINES) <= set(grid.attacks)
     assert {parse_attack(text).uses_victim for text in presets.BASELINES} == {False}
+
+
+@pytest.mark.parametrize("name", presets.NAMES)
+def test_every_preset_has_what_scores_need(name):
+    """The unprotected victim for the ceiling, baselines of the lowest and the highest tier for the floors."""
+    grid = preset(name, "tiny", TASKS)
+    assert "none" in grid.defenses
+    floors = {parse_attack(a).tier for a in grid.attacks if a in presets.BASELINES}
+    assert {Tier.DATA_FREE, Tier.LABELLED} <= floors
+
+
+def test_auto_is_part_of_the_catalogue_and_goes_from_tier_to_tier():
+    assert set(presets.AUTO) <= set(presets.CATALOGUE)
+    ranks = [parse_attack(a).tier.rank for a in presets.AUTO]
+    assert ranks == sorted(ranks)
 
 
 def test_an_unknown_preset_lists_those_there_are():

@@ -234,7 +234,7 @@ def test_kill_9_in_the_middle_loses_nothing(tmp_path):
         (["--defense", "parms"], "did you mean 'params'"),
         (["--defense", "params(scalng=diagonal)"], "unknown config key 'scalng'; it takes: scaling, dropout, rate"),
         (["--defense", "params(scaling=round)"], "scaling='round' is not allowed"),
-        (["--attack", "identity > tise"], "did you mean 'ties'?"),
+        (["--attack", "identity > tise"], "did you mean 'ties'"),
         (["--attack", "identity > ties(density=0.2"], "expected ',' or ')'"),
         (["--attack", "ties > weight-matching"], "an attack is 'aligner+... > one merge > recovery+...'"),
         (["--match", "a+z"], "unknown task 'z'"),
