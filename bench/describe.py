@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic_core import PydanticUndefined
 from rich import box
@@ -12,8 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench import presets, registry, suites
-from bench.errors import UnknownName
-from bench.game import Kind, Player, Stage
+from bench.errors import BadConfig, UnknownName
+from bench.game import Kind, Player, Stage, spelled
 from bench.games.protection import ENOUGH
 from bench.pipeline import parse_attack
 
@@ -40,14 +42,26 @@ def listing(what: str) -> RenderableType:
 
 
 def _players(title: str, kinds: tuple[Kind, ...]) -> RenderableType:
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_style="bold")
-    for name in ("kind", "name", "tier", "cost", "what it does", "source"):
-        table.add_column(name, no_wrap=name != "what it does")
+    note = "+: some options need a higher tier" if "merge" in kinds else None
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_style="bold", caption=note, caption_justify="left")
+    for name in ("kind", "name", "tier", "cost"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("what it does", ratio=3)
+    table.add_column("source", ratio=2)
     for kind in kinds:
         for player in registry.players(kind):
-            traits = (player.base_tier, player.cost_class) if issubclass(player, Stage) else ("", "")
-            table.add_row(kind, player.name, *traits, escape(_summary(player)), player.paper or "ours")
+            traits = (_tier(player), player.cost_class) if issubclass(player, Stage) else ("", "")
+            table.add_row(kind, player.name, *traits, escape(_summary(player)), escape(player.paper or "ours"))
     return table
+
+
+def _tier(player: type[Stage]) -> str:
+    """The tier a stage plays in as it is, with a mark if its options decide."""
+    try:
+        tier = player().tier
+    except BadConfig:  # some field has no default
+        tier = player.base_tier
+    return f"{tier}{'' if player.tier is Stage.tier else '+'}"
 
 
 def _summary(player: type[Player]) -> str:
@@ -60,6 +74,19 @@ def _lines(title: str, names: Iterable[str]) -> RenderableType:
     for name in names:
         table.add_row(name)
     return table
+
+
+def _type(annotation: Any) -> str:
+    """An annotation as its values are spelled in a pipeline: ``float | chosen | null``."""
+    if annotation in (None, type(None)):
+        return "null"
+    if get_origin(annotation) is Annotated:
+        return _type(get_args(annotation)[0])
+    if get_origin(annotation) is Literal:
+        return " | ".join(map(spelled, get_args(annotation)))
+    if get_origin(annotation) in (Union, UnionType):
+        return " | ".join(map(_type, get_args(annotation)))
+    return annotation.__name__ if inspect.isclass(annotation) else str(annotation)
 
 
 def _auto() -> RenderableType:
@@ -91,7 +118,7 @@ def player(name: str) -> RenderableType:
     found = registry.find(name)
     head = f"[bold]{found.name}[/]  {found.kind}"
     if issubclass(found, Stage):
-        head += f", tier {found.base_tier}, cost class {found.cost_class}"
+        head += f", tier {_tier(found)}, cost class {found.cost_class}"
     parts: list[RenderableType] = [
         head,
         f"[dim]source:[/] {escape(found.paper) or 'ours'}   [dim]code:[/] {found.__module__}",
@@ -105,11 +132,9 @@ def player(name: str) -> RenderableType:
         for column in ("field", "default", "type", *(("meaning",) if explained else ())):
             table.add_column(column)
         for field, info in found.Config.model_fields.items():
-            default = "required" if info.default is PydanticUndefined else str(info.default)
-            annotation = info.annotation
-            kind = annotation.__name__ if inspect.isclass(annotation) else str(annotation).replace("typing.", "")
+            default = "required" if info.default is PydanticUndefined else spelled(info.default)
             meaning = (escape(" ".join((info.description or "").split())),) if explained else ()
-            table.add_row(field, default, escape(kind), *meaning)
+            table.add_row(field, default, escape(_type(info.annotation)), *meaning)
         parts.append(table)
     else:
         parts.append("[dim]no config[/]")

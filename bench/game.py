@@ -98,21 +98,20 @@ class Player(ABC):
         """How this player is written in pipelines, commands, records and boards; defaults are left out."""
         default = {name: f.get_default(call_default_factory=True) for name, f in self.Config.model_fields.items()}
         shown = [
-            f"{name}={_literal(value)}"
+            f"{name}={spelled(value)}"
             for name in self.Config.model_fields
             if (value := getattr(self.config, name)) != default[name]
         ]
         return f"{self.name}({', '.join(shown)})" if shown else self.name
 
 
-def _literal(value: Any) -> str:
+def spelled(value: Any) -> str:
+    """A config value as pipelines spell it."""
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_literal, value)) + "]"
-    return {True: "true", False: "false", None: "null"}.get(value, str(value)) if _is_word(value) else str(value)
-
-
-def _is_word(value: Any) -> bool:
-    return value is None or isinstance(value, bool)
+        return "[" + ", ".join(map(spelled, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return {True: "true", False: "false", None: "null"}[value]
+    return str(value)
 
 
 def _explain(error: ValidationError, player: Player) -> str:
