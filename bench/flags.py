@@ -13,6 +13,9 @@ from bench.scoring import Reference, group, merged_accuracy
 
 LOGIT_TOLERANCE = 1e-3
 POINTS = 0.02
+HARM = 0.01
+"""Share of an unprotected merge's accuracy that an aligner may cost before it is flagged: where nothing has to be undone,
+less is noise and more is the aligner's doing."""
 SPREAD = 0.10
 ERASED = 0.01
 
@@ -82,7 +85,7 @@ def _accuracy(record: Record) -> float:
 
 
 def _aligner_hurts(records: Iterable[Record], pipelines: Pipelines) -> Iterable[Flag]:
-    """An aligner lowers the unprotected merge by more than 2 points."""
+    """An aligner lowers the unprotected merge by more than 1 point."""
     plain = {}
     for r in records:
         pipeline = pipelines[r.attack]
@@ -90,7 +93,7 @@ def _aligner_hurts(records: Iterable[Record], pipelines: Pipelines) -> Iterable[
             plain[_where(r), _after_alignment(pipeline)] = _accuracy(r)
     for r in records:
         before = plain.get((_where(r), _after_alignment(pipelines[r.attack])))
-        if r.defense == "none" and before is not None and before - _accuracy(r) > POINTS:
+        if r.defense == "none" and before is not None and before - _accuracy(r) > HARM:
             detail = f"lowers the unprotected merge by {100 * (before - _accuracy(r)):.1f} points"
             yield Flag("aligner-hurts-unprotected", r.defense, r.attack, _where(r), detail)
 

@@ -126,7 +126,7 @@ def _progress(plays: Sequence[Play], console: Console, every: float = 2.0) -> It
             bar.update(task, advance=1, doing=doing)
             if console.is_terminal and not reused and time.monotonic() - drawn > every:
                 cells = {(c.defense, c.attack): c for s in build(done).suites for c in s.cells}
-                live.update(Group(terminal.matrix(defenses, attacks, cells, "% recovered so far"), bar))
+                live.update(Group(*terminal.matrices(defenses, attacks, cells, "% recovered so far"), bar))
                 drawn = time.monotonic()
 
         yield listener

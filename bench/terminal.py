@@ -35,16 +35,28 @@ _FOLDED: dict[str, Any] = {
 }
 
 
-def matrix(
+WIDEST = 26
+"""Attacks side by side in one matrix; more make another below it."""
+
+
+def matrices(
     defenses: Sequence[str], attacks: Sequence[str], cells: Mapping[tuple[str, str], CellPart], title: str
-) -> Table:
+) -> list[Table]:
     """Defenses x attacks, coloured by ``recovered``; attacks are lettered as in :func:`attack_table`."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_style="bold", padding=(0, 1))
+    named = list(letters(attacks).items())
+    groups = [named[start : start + WIDEST] for start in range(0, len(named), WIDEST)]
+    return [_matrix(defenses, dict(here), cells, title if here is groups[0] else "") for here in groups]
+
+
+def _matrix(
+    defenses: Sequence[str], named: Mapping[str, str], cells: Mapping[tuple[str, str], CellPart], title: str
+) -> Table:
+    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_style="bold", padding=(0, 1))
     table.add_column("defense", **_FOLDED["defense"])
-    for letter in letters(attacks).values():
+    for letter in named.values():
         table.add_column(letter, justify="right", no_wrap=True, min_width=3)
     for defense in defenses:
-        table.add_row(defense, *(_cell(cells.get((defense, attack))) for attack in attacks))
+        table.add_row(defense, *(_cell(cells.get((defense, attack))) for attack in named))
     return table
 
 
@@ -71,7 +83,7 @@ def render(board: SuiteBoard) -> RenderableType:
     ordered = [d.defense for d in board.defenses]
     title = f"{board.suite}: % of the victim's skill that each attack recovers (0 = the defense holds)"
     parts: list[RenderableType] = [
-        matrix(ordered, against, cells, title),
+        *matrices(ordered, against, cells, title),
         defense_table(board.defenses),
         attack_table(board.attacks, letters(against)),
         match_table(board),
