@@ -14,8 +14,8 @@ from bench.scoring import Reference, group, merged_accuracy
 LOGIT_TOLERANCE = 1e-3
 POINTS = 0.02
 HARM = 0.01
-"""Share of an unprotected merge's accuracy that an aligner may cost before it is flagged: where nothing has to be undone,
-less is noise and more is the aligner's doing."""
+"""Accuracy of an unprotected merge that an aligner may cost before it is flagged: where nothing has to be undone, less
+is noise and more is the aligner's doing."""
 SPREAD = 0.10
 ERASED = 0.01
 

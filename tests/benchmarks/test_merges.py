@@ -56,14 +56,6 @@ def results():
     return {}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def ours(merge):
     def run(base, models):
         view = SimpleNamespace(base=base, generator=torch.Generator().manual_seed(0))
