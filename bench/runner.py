@@ -153,6 +153,7 @@ class _Session:
 
         The caller adds what is yielded to ``done``.
         """
+        todo = self._without_settled(todo, done)
         failed = {record.id for record in done if record.kind == "release" and record.status != "ok"}
         # Releases that a resumed run needs again as checkpoints, though their records stand.
         wanted = {r.id: r for play in todo if (r := play.release) is not None and r.id not in failed}
@@ -176,9 +177,7 @@ class _Session:
                         if needs is not None and needs.id in failed:
                             unfinished.discard(play.id)
                             yield self._write(self._record(play, failure("failed", "its defense released nothing")))
-                        elif play.after is not None and protection.settled(
-                            play.defense, play.pipeline.tier, _around(play, done)
-                        ):
+                        elif _settled(play, done):
                             unfinished.discard(play.id)
                             self.settled += 1
                         else:
@@ -197,6 +196,18 @@ class _Session:
                 # On an error or an interrupt: do not wait for players that may run for minutes.
                 for slot in self._all_slots if running else ():
                     slot.abort()
+
+    def _without_settled(self, todo: Sequence[Play], done: Sequence[Record]) -> list[Play]:
+        """Leave out the steps that a resumed run knows not to need, so that no release is made again for them."""
+        unfinished = {play.id for play in todo}
+        needed = []
+        for play in todo:
+            if unfinished.isdisjoint(play.after or ()) and _settled(play, done):
+                unfinished.discard(play.id)
+                self.settled += 1
+            else:
+                needed.append(play)
+        return needed
 
     def _one(self, play: Play, keep: bool) -> Record:
         """Run one play in a free slot, and write its record unless it only makes a checkpoint again."""
@@ -268,9 +279,12 @@ class _Session:
         return record
 
 
-def _around(play: Play, records: Iterable[Record]) -> list[Record]:
-    """The records of a play's match and seed."""
-    return [r for r in records if (r.tasks, r.seed) == (play.tasks, play.seed)]
+def _settled(play: Play, records: Iterable[Record]) -> bool:
+    """Whether a play is a step of a cascade that is not needed any more."""
+    if play.after is None:
+        return False
+    around = [r for r in records if (r.tasks, r.seed) == (play.tasks, play.seed)]
+    return protection.settled(play.defense, play.pipeline.tier, around)
 
 
 def code_of(play: Play) -> dict[str, str]:

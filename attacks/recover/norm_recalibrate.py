@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -20,9 +22,7 @@ Moments = dict[str, Tensor]
 
 
 @attacks.recovery("norm-recalibrate", paper="after REPAIR, arXiv 2211.08403, sec. 4", tier="unlabelled", cost="forward")
-def norm_recalibrate(
-    merged: StateDict, view: AttackerView, *, k: PositiveInt | None = None, rounds: PositiveInt = 2
-) -> StateDict:
+def norm_recalibrate(merged: StateDict, view: AttackerView, *, k: PositiveInt | None = 64) -> StateDict:
     """Rescale and shift every channel of every norm layer's output, so that over the examples of all tasks together
     its mean and variance are those of the models that the tasks belong to:
 
@@ -30,21 +30,20 @@ def norm_recalibrate(
 
     mu, sigma: of the merged model's output; mu*, sigma*: pooled over the tasks, each task's examples run through its
     own model (the released one, or a donor). An RMS norm has no bias: r is the ratio of root mean squares. Batch norms
-    re-estimate their running statistics first. All layers change at once, ``rounds`` times: the l-th, which reads what
-    the ones before it changed, is exact from round l on. ``k``: read at most that many examples per task. Deviation:
-    REPAIR rescales every layer of a convolutional net between two models of one task; here the norm layers of any net
-    whose channels are still in the base's order, between models of several tasks.
+    re-estimate their running statistics first. Each layer is corrected as the forward pass leaves it and passes its
+    corrected output on, so every layer meets its targets exactly; correcting all layers by statistics from before any
+    was corrected ruins a post-norm model, whose every layer reads a norm. Padding counts for nothing. ``k``: read at
+    most that many examples per task; those of all tasks run through the model at once. Deviation: REPAIR rescales
+    every layer of a convolutional net between two models of one task; here the norm layers of any net whose channels
+    are still in the base's order, between models of several tasks.
     """
     seen = limited(view, k)
     inputs = {task: seen.unlabelled(task) for task in view.tasks}
-    goal = pooled(moments(view.model(teacher(task, view)), task, x, view) for task, x in inputs.items())
+    goals = [moments(view.model(teacher(task, view)), {task: x}, view) for task, x in inputs.items()]
+    goal = {name: torch.stack([g[name] for g in goals]).mean(0) for name in goals[0]}
     model = view.model(merged)
     reestimate(model, inputs, view)
-    for _ in range(rounds):
-        ours = pooled(moments(model, task, x, view) for task, x in inputs.items())
-        for name, layer in norms(model).items():
-            if name in ours:
-                meet(layer, ours[name], goal[name])
+    moments(model, inputs, view, goal)
     return {key: value.detach() for key, value in model.state_dict().items()}
 
 
@@ -60,30 +59,55 @@ def norms(model: nn.Module) -> dict[str, nn.Module]:
 
 
 @torch.no_grad()
-def moments(model: nn.Module, task: str, inputs: Tensor, view: AttackerView) -> Moments:
-    """The moments of every norm layer that a task's inputs reach."""
-    sums: Moments = {}
+def moments(model: nn.Module, inputs: Mapping[str, Tensor], view: AttackerView, goal: Moments | None = None) -> Moments:
+    """The moments of every norm layer that one forward pass of all tasks' inputs reaches, each task counting the same.
 
-    def counter(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def hook(_: nn.Module, __: object, output: Tensor) -> None:
-            rows = output.double().flatten(0, -2)
-            found = torch.stack([rows.sum(0), rows.square().sum(0), rows.new_full(rows.shape[1:], len(rows))])
-            sums[name] = sums.get(name, 0) + found
+    Args:
+        model: changed in place where there is a ``goal``.
+        inputs: task -> examples (k x ...).
+        view: runs the model.
+        goal: moments that each layer is made to :func:`meet` before the layers after it read its output.
+
+    Returns:
+        The moments found, before their own layer's correction and after those of the layers before it.
+    """
+    longest = max(x.shape[-1] for x in inputs.values())
+    joined = torch.cat([F.pad(x, (0, longest - x.shape[-1])) for x in inputs.values()])  # only texts differ in length
+    if joined.is_floating_point():
+        real = torch.ones(len(joined), dtype=torch.bool)
+    else:
+        joined = joined[:, (joined != 0).any(0)]
+        real = joined != 0
+    found: Moments = {}
+
+    def hook_of(name: str) -> Callable[..., Tensor | None]:
+        def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
+            if name in found:  # a layer that runs again keeps what its first run was given
+                return None
+            found[name] = moments_of(output, real, [len(x) for x in inputs.values()])
+            if goal is None:
+                return None
+            meet(layer, found[name], goal[name])
+            return layer.forward(*args, **kwargs)
 
         return hook
 
-    hooks = [layer.register_forward_hook(counter(name)) for name, layer in norms(model).items()]
-    for (batch,) in view.suite.batches(inputs):
-        view.logits(model, task, batch)
+    hooks = [layer.register_forward_hook(hook_of(name), with_kwargs=True) for name, layer in norms(model).items()]
+    view.logits(model, next(iter(inputs)), joined)  # any task's head will do: no norm reads it
     for hook in hooks:
         hook.remove()
-    return {name: total[:2] / total[2] for name, total in sums.items()}
+    return found
 
 
-def pooled(per_task: Iterable[Moments]) -> Moments:
-    """Moments over several tasks, each counting the same."""
-    found = list(per_task)
-    return {name: torch.stack([m[name] for m in found]).mean(0) for name in found[0]}
+def moments_of(output: Tensor, real: Tensor, sizes: list[int]) -> Tensor:
+    """Mean and mean square (2 x C, float64) of an output (B x ... x C) whose B examples are ``sizes`` per task.
+
+    ``real`` (B, or B x L for texts) is false at padding; an output that is not one per token has none.
+    """
+    if real.shape != output.shape[: real.ndim]:
+        real = real.any(-1)
+    parts = [o[r].double().flatten(0, -2) for o, r in zip(output.split(sizes), real.split(sizes), strict=True)]
+    return torch.stack([torch.stack([rows.mean(0), rows.square().mean(0)]) for rows in parts]).mean(0)
 
 
 @torch.no_grad()
@@ -99,7 +123,7 @@ def meet(layer: nn.Module, ours: Tensor, goal: Tensor) -> None:
 
 
 @torch.no_grad()
-def reestimate(model: nn.Module, inputs: dict[str, Tensor], view: AttackerView) -> None:
+def reestimate(model: nn.Module, inputs: Mapping[str, Tensor], view: AttackerView) -> None:
     """Make every batch norm's running statistics those of the inputs of all tasks, in place."""
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     for layer in layers:

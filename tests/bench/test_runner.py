@@ -16,6 +16,7 @@ from bench import checkpoints, records, runner
 from bench.cli import main
 from bench.errors import ArenaError, BadCheckpoint
 from bench.executors.local import Limits
+from bench.games import protection
 from bench.games.protection import Match, plan
 from bench.pipeline import parse_attack, parse_defense
 from bench.registry import load_plugin
@@ -33,7 +34,7 @@ def hostile_players():
     load_plugin(HOSTILE)
 
 
-def play(root, defenses, attacks=(NAIVE,), seconds=60.0, memory=4.0, key="k", seeds=(0,), **options):
+def play(root, defenses, attacks=(NAIVE,), seconds=60.0, memory=4.0, key="k", seeds=(0,), cascade=(), **options):
     protocol = runner.protocol(SUITE, "abc", key, examples=8)
     plays = plan(
         protocol,
@@ -41,6 +42,7 @@ def play(root, defenses, attacks=(NAIVE,), seconds=60.0, memory=4.0, key="k", se
         seeds,
         [parse_defense(d) for d in defenses],
         [parse_attack(a) for a in attacks],
+        [parse_attack(a) for a in cascade],
     )
     limits = Limits(seconds=seconds, memory_gib=memory, plugins=(HOSTILE,))
     return runner.run(plays, root, jobs=2, limits=limits, **options)
@@ -253,6 +255,28 @@ def test_bad_input_is_one_clear_error(tmp_path, monkeypatch, capsys, options, sa
     assert exit_.value.code == 2
     assert says in capsys.readouterr().err
     assert not (tmp_path / "r").exists()
+
+
+def test_a_cascade_stops_when_it_is_settled_and_resumes_where_it_stopped(tmp_path, monkeypatch):
+    """Settled here once two attacks have met the defense; the real rule is tested on its own."""
+    asked = []
+
+    def after_two(defense, tier, known):
+        asked.append(defense)
+        return sum(r.defense == defense for r in known) >= 2
+
+    monkeypatch.setattr(protection, "settled", after_two)
+    steps = ["identity > ties", "identity > dare", "identity > task-arithmetic"]
+    defenses = ["none", "params", "params(scaling=symmetric)"]
+    first = play(tmp_path, defenses, cascade=steps)
+    met = {d: {r.attack for r in first.records if r.defense == d and r.attack} for d in defenses}
+    assert met["none"] == {NAIVE, *steps}  # all of them: they set the ceiling
+    assert met["params"] == met["params(scaling=symmetric)"] == {NAIVE, steps[0]}
+    assert first.settled == 4
+    assert set(asked) == {"params", "params(scaling=symmetric)"}
+    monkeypatch.setattr(runner._Session, "_one", None)  # nothing is left to play, releases neither
+    again = play(tmp_path, defenses, cascade=steps)
+    assert (again.played, again.settled, again.reused) == (0, 4, first.played)
 
 
 def test_a_pickled_checkpoint_is_refused(tmp_path):
