@@ -3,18 +3,16 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from attacks.examples import limited
 from attacks.recover.distill import Distill, divergence, teacher
 from attacks.recover.finetune import Finetune
-from attacks.recover.norm_recalibrate import meet, moments, norm_recalibrate, norms, pooled, reestimate
+from attacks.recover.norm_recalibrate import norm_recalibrate
 from bench.architecture import Element, Gauge
 from bench.errors import TierViolation
 from bench.game import AttackerView, Tier
 from bench.merging import average
 from bench.pipeline import parse_attack
-from tiny_suite import TinySuite
 
 
 def merged_of(view):
@@ -113,92 +111,6 @@ def test_distillation_sees_answers_and_no_weights(attacker):
     plain, other = (Distill(steps=5).recover(view.base, v) for v in (view, rewritten))
     for task in view.tasks:
         torch.testing.assert_close(logits(other, task, view), logits(plain, task, view), rtol=1e-3, atol=1e-3)
-
-
-# recalibration of norms
-
-
-def states_alike(view):
-    return AttackerView(**{**vars(view), "donors": {"b": view.released}})
-
-
-def test_recalibrating_an_unmerged_model_changes_nothing(attacker):
-    view = states_alike(attacker(tier=Tier.UNLABELLED))
-    again = norm_recalibrate(view.released, view)
-    for key, value in view.released.items():
-        torch.testing.assert_close(again[key], value, rtol=1e-5, atol=1e-6)
-
-
-def test_every_norm_meets_the_statistics_of_its_parents(attacker):
-    """The l-th norm is exact from round l on; the tower has six."""
-    view = attacker(tier=Tier.UNLABELLED)
-    merged = average([view.base, *view.donors.values()])
-    before = {k: v.clone() for k, v in merged.items()}
-    x = {t: view.unlabelled(t) for t in view.tasks}
-    goal = pooled(moments(view.model(teacher(t, view)), t, x[t], view) for t in x)
-
-    def distance(state):
-        model = view.model(state)
-        ours = pooled(moments(model, t, x[t], view) for t in x)
-        return [(ours[name] - goal[name]).abs().max().item() for name in ours]
-
-    first, all_of_them = (distance(norm_recalibrate(merged, view, rounds=r)) for r in (1, 6))
-    assert len(all_of_them) == 6
-    assert min(distance(merged)) > 1e-3
-    assert first[0] < 1e-5
-    assert max(all_of_them) < 1e-4
-    assert all(torch.equal(merged[k], before[k]) for k in before)
-    changed = norm_recalibrate(merged, view)
-    kept = {n for n, _ in view.model(merged).named_parameters()} - {
-        f"{name}.{part}" for name in norms(view.model(merged)) for part in ("weight", "bias")
-    }
-    assert all(torch.equal(changed[k], merged[k]) for k in kept)
-
-
-@pytest.mark.parametrize("layer", [nn.LayerNorm(5), nn.RMSNorm(5), nn.LayerNorm(5, bias=False)])
-def test_meeting_moments_in_closed_form(layer):
-    g = torch.Generator().manual_seed(0)
-    layer, rows = layer.double(), torch.randn(40, 5, generator=g, dtype=torch.float64)
-
-    def found():
-        y = layer(rows).detach()
-        return torch.stack([y.mean(0), y.square().mean(0)])
-
-    mean, spread = torch.randn(5, generator=g).double(), torch.rand(5, generator=g).double() + 0.5
-    goal = torch.stack([mean, mean.square() + spread])
-    meet(layer, found(), goal)
-    torch.testing.assert_close(found()[1], goal[1])
-    if getattr(layer, "bias", None) is not None:
-        torch.testing.assert_close(found()[0], goal[0])
-
-
-def test_a_channel_that_never_varies_keeps_its_weight():
-    layer = nn.LayerNorm(3).double()
-    with torch.no_grad():
-        layer.weight[1] = 0
-    meet(layer, torch.tensor([[0.0, 0, 0], [1.0, 0, 1]]).double(), torch.tensor([[0.0, 2, 0], [1.0, 5, 4]]).double())
-    assert layer.weight.tolist() == [1, 0, 2]
-    assert layer.bias.tolist() == [0, 2, 0]
-
-
-def test_batch_norms_take_the_statistics_of_their_inputs(attacker):
-    class Normed(TinySuite):
-        batch_size = 10
-
-        def encoder(self):
-            return nn.BatchNorm1d(4).double().eval()
-
-        def logits(self, model, task, inputs):
-            return model(inputs)
-
-    x = {t: torch.randn(20, 4, generator=torch.Generator().manual_seed(i)).double() for i, t in enumerate("ab")}
-    view = AttackerView(**{**vars(attacker()), "suite": Normed()})
-    model = Normed().encoder()
-    reestimate(model, x, view)
-    torch.testing.assert_close(model.running_mean, torch.cat(list(x.values())).mean(0))
-    parts = [part.var(0) for rows in x.values() for part in rows.split(10)]
-    torch.testing.assert_close(model.running_var, torch.stack(parts).mean(0))
-    assert not model.training
 
 
 # budgets, tiers and marks
