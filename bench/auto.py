@@ -89,40 +89,35 @@ def cascaded(here: Sequence[Record], ensemble: Sequence[str]) -> list[Record]:
 
 
 def choose(records: Iterable[Record]) -> list[str]:
-    """An ensemble that falls short nowhere by more than :data:`TOLERANCE`, as cheap as a greedy search finds.
+    """A small ensemble that falls short of all recorded attacks nowhere by more than :data:`TOLERANCE`.
 
-    Attacks are added by how much shortfall they remove per second, then those that turn out not to be needed are
-    dropped, the dearest first. In the order to play them: by tier, then by what they removed per second.
+    From all of them, the dearest first, each is dropped that the rest can do without. In the order to play them: by
+    tier, then the one that reaches most by itself first, since it settles most.
     """
-    everything = [r for r in records if r.kind == "attack"]
-    matches = _matches(everything)
+    matches = _matches(records)
     references = [{tier: reference(here, tier) for tier in Tier} for here in matches]
     goal = [_readings(here, found) for here, found in zip(matches, references, strict=True)]
-    played = group((r for r in everything if r.uses_victim and r.accuracy), lambda r: r.attack or "")
+    played = group((r for here in matches for r in here if r.uses_victim and r.accuracy), lambda r: r.attack or "")
     cost = {a: sum(r.cost.wall_seconds + r.evaluation_cost.wall_seconds for r in rs) for a, rs in played.items()}
-    tier = {a: rs[0].tier or Tier.DATA_FREE for a, rs in played.items()}
 
-    def shortfall(chosen: Sequence[str]) -> float:
-        total = 0.0
-        for here, found, want in zip(matches, references, goal, strict=True):
-            got = _readings([r for r in here if r.attack in chosen], found)
-            total += sum(max(0.0, value - got.get(case, 0.0) - TOLERANCE) for case, value in want.items())
-        return total
+    def reached(chosen: Sequence[str]) -> list[dict[Case, float]]:
+        kept = ([r for r in here if r.attack in chosen] for here in matches)
+        return [_readings(here, found) for here, found in zip(kept, references, strict=True)]
 
-    chosen: list[str] = []
-    left = shortfall(chosen)
-    while left > 1e-9:
-        gains = {a: left - shortfall([*chosen, a]) for a in played if a not in chosen}
-        best = max(gains, key=lambda a: (gains[a] / cost[a], a))
-        if gains[best] <= 0:
-            best = min(gains, key=lambda a: (shortfall([*chosen, a]), cost[a], a))
-        chosen.append(best)
-        left = shortfall(chosen)
-    for attack in sorted(chosen, key=lambda a: -cost[a]):
+    def enough(chosen: Sequence[str]) -> bool:
+        return all(
+            got.get(case, 0.0) >= value - TOLERANCE
+            for got, want in zip(reached(chosen), goal, strict=True)
+            for case, value in want.items()
+        )
+
+    chosen = sorted(played)
+    for attack in sorted(played, key=lambda a: (-cost[a], a)):
         fewer = [a for a in chosen if a != attack]
-        if shortfall(fewer) <= 1e-9:
+        if enough(fewer):
             chosen = fewer
-    return sorted(chosen, key=lambda a: (tier[a].rank, chosen.index(a)))
+    alone = {a: sum(sum(got.values()) for got in reached([a])) for a in chosen}
+    return sorted(chosen, key=lambda a: ((played[a][0].tier or Tier.DATA_FREE).rank, -alone[a], a))
 
 
 def _matches(records: Iterable[Record]) -> list[list[Record]]:

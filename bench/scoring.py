@@ -101,8 +101,15 @@ def reference(records: Iterable[Record], tier: Tier) -> Reference | None:
 def _best(
     played: Sequence[tuple[Record, Accuracy]], value: Callable[[Record, Accuracy], float]
 ) -> tuple[Record, Accuracy]:
-    """The record of the largest value; equal values go to the first spelling, so that order never matters."""
-    return min(played, key=lambda pair: (-value(*pair), pair[0].attack or "", pair[0].id))
+    """The record of the largest value. Equal values go to the better mean on validation, then to the first spelling, so
+    that order never matters.
+    """
+
+    def key(pair: tuple[Record, Accuracy]) -> tuple[object, ...]:
+        record, accuracy = pair
+        return -value(record, accuracy), -merged_accuracy(accuracy.validation), record.attack or "", record.id
+
+    return min(played, key=key)
 
 
 @dataclass(frozen=True)
