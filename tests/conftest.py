@@ -162,3 +162,12 @@ def architecture_and_states(request):
     generator = torch.Generator().manual_seed(2)
     victim = {k: v + 0.02 * torch.randn(v.shape, generator=generator, dtype=v.dtype) for k, v in base.items()}
     return architecture_of(model), base, victim
+
+
+@pytest.fixture
+def one_thread():
+    """As in a run with a play per core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

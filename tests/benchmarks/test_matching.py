@@ -18,6 +18,7 @@ from bench.architecture import architecture_of
 from bench.assignment import assign, similarity
 from defenses.protect.params import PaRaMS
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 LAYERS, WIDTH = 12, 768
 REALISTIC = 0.1
 """Norm of a task vector over that of its base, tensor by tensor: what fine-tuning CLIP moves, and more."""

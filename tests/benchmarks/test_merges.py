@@ -14,6 +14,7 @@ from attacks.merge.dare import Dare
 from attacks.merge.task_arithmetic import TaskArithmetic
 from attacks.merge.ties import Ties
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 LAYERS, WIDTH, MODELS = 12, 768, 8
 DENSITY, DROP, SCALE = 0.2, 0.5, 0.3
 
