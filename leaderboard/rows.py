@@ -1,0 +1,241 @@
+"""The rows of one suite's board."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+
+from bench.cost import Cost
+from bench.flags import Flag
+from bench.game import Tier
+from bench.records import Record
+from bench.scoring import MINIMUM_FIDELITY, bootstrap, group, merged_accuracy
+from leaderboard.board import (
+    AttackPart,
+    CellPart,
+    DefensePart,
+    FailurePart,
+    FlagPart,
+    IntervalPart,
+    MatchPart,
+    ProtocolPart,
+    ReferencePart,
+    SuiteBoard,
+    WorstPart,
+)
+from leaderboard.index import Index
+
+
+def suite_board(name: str, records: Sequence[Record]) -> SuiteBoard:
+    """The whole board of one suite."""
+    index = Index(records)
+    return SuiteBoard(
+        suite=name,
+        protocol=_protocol(index),
+        defenses=_defense_rows(index),
+        attacks=_attack_rows(index),
+        cells=_cells(index),
+        matches=tuple(_match(index, *where) for where in sorted(index.at)),
+        flags=tuple(FlagPart(**vars(flag)) for flag in index.flags),
+        failures=_failures(index),
+    )
+
+
+def _protocol(index: Index) -> ProtocolPart:
+    provenance = [r.provenance for r in index.records]
+    names = sorted({name for p in provenance for name in p.packages})
+    return ProtocolPart(
+        examples=tuple(sorted({r.examples for r in index.records})),
+        keys=tuple(sorted({r.key for r in index.records})),
+        seeds=tuple(sorted({r.seed for r in index.records})),
+        devices=tuple(sorted({p.device for p in provenance})),
+        packages={n: tuple(sorted({p.packages[n] for p in provenance if n in p.packages})) for n in names},
+        dates=(min(p.date for p in provenance), max(p.date for p in provenance)),
+        records=len(index.records),
+    )
+
+
+def _defense_rows(index: Index) -> tuple[DefensePart, ...]:
+    """Rows by resistance per tier, then protected accuracy, then cost; whoever overlaps a group's first ties."""
+
+    def order(row: DefensePart) -> tuple[object, ...]:
+        means = [-row.resistance[tier].mean if tier in row.resistance else 1.0 for tier in Tier]
+        flops = row.protect_cost.flops if row.protect_cost else 0
+        return row.unranked_because is not None, *means, -(row.protected_accuracy or 0), flops, row.defense
+
+    rows = sorted((_defense_row(index, d) for d in index.defenses), key=order)
+    rank, lead = 0, None
+    for place, row in enumerate(rows):
+        if row.unranked_because is None:
+            mine = row.resistance[Tier.DATA_FREE]
+            if lead is None or mine.high < lead.low:
+                rank, lead = place + 1, mine
+            rows[place] = row.model_copy(update={"rank": rank})
+    return tuple(rows)
+
+
+def _defense_row(index: Index, defense: str) -> DefensePart:
+    resistance = _resistance(index.worst[defense])
+    releases = [r for r in index.releases if r.defense == defense]
+    finished = [(r, r.accuracy.test[r.victim]) for r in releases if r.accuracy]
+    unprotected = {
+        (r.victim, r.seed): r.accuracy.test[r.victim] for r in index.releases if r.defense == "none" and r.accuracy
+    }
+    fidelities = [a / unprotected[r.victim, r.seed] for r, a in finished if unprotected.get((r.victim, r.seed))]
+    fidelity = fmean(fidelities) if fidelities else None
+    reason = None
+    if len(finished) < len(releases):
+        reason = f"{len(releases) - len(finished)} of {len(releases)} releases failed"
+    elif Tier.DATA_FREE not in resistance:
+        reason = "no finished attack on a match with something to steal"
+    elif fidelity is None or min(fidelities) < MINIMUM_FIDELITY:
+        reason = f"fidelity under {MINIMUM_FIDELITY}"
+    differences = [r.logit_difference for r, _ in finished if r.logit_difference is not None]
+    return DefensePart(
+        rank=None,
+        unranked_because=reason,
+        defense=defense,
+        resistance=resistance,
+        resistance_of_weights=_resistance(index.worst_by_weights[defense]),
+        protected_accuracy=_mean(a for _, a in finished),
+        finetuned_accuracy=_mean(unprotected[r.victim, r.seed] for r in releases if (r.victim, r.seed) in unprotected),
+        fidelity=fidelity,
+        logit_difference=max(differences, default=None),
+        claims_function=all(r.claims_function for r in releases) if releases else None,
+        protect_cost=_mean_cost([r for r, _ in finished]),
+        relative_protect_cost=_mean(r.relative_cost for r, _ in finished),
+        worst=tuple(index.worst[defense]),
+        flags=_names(f for f in index.flags if f.defense == defense and (f.attack is None or defense != "none")),
+    )
+
+
+def _attack_rows(index: Index) -> tuple[AttackPart, ...]:
+    against = [d for d in index.defenses if d != "none"]
+    cases = [w for d in against for w in index.worst[d]]
+    rows = []
+    for (attack, tier), here in group(index.attacks, lambda r: (r.attack, r.tier)).items():
+        assert attack is not None
+        assert tier is not None
+        own_tier = [w for w in cases if w.tier == tier]
+        finished = [r for r in here if r.accuracy]
+        rows.append(
+            AttackPart(
+                attack=attack,
+                tier=tier,
+                uses_victim=here[0].uses_victim,
+                extraction=here[0].extraction,
+                recovered=_mean(index.recovered(r for r in finished if r.defense != "none" and r.uses_victim)),
+                strongest_share=_mean(float(w.attack == attack) for w in own_tier) if here[0].uses_victim else None,
+                merged_accuracy=_mean(merged_accuracy(r.accuracy.test) for r in finished if r.accuracy),
+                relative_cost=_mean(r.relative_cost for r in finished),
+                cost=_mean_cost(finished),
+                failures=len(here) - len(finished),
+                flags=_names(f for f in index.flags if f.attack == attack),
+            )
+        )
+
+    def order(row: AttackPart) -> tuple[object, ...]:
+        return not row.uses_victim, -(row.recovered or 0), row.relative_cost or 0, row.attack
+
+    return tuple(sorted(rows, key=order))
+
+
+def _cells(index: Index) -> tuple[CellPart, ...]:
+    cells = []
+    for (defense, attack), here in group(index.attacks, lambda r: (r.defense, r.attack)).items():
+        assert attack is not None
+        tests = [(r, r.accuracy.test) for r in here if r.accuracy]
+        refs = [(r, test, ref) for r, test in tests if (ref := index.reference_of(r)) is not None]
+        cells.append(
+            CellPart(
+                defense=defense,
+                attack=attack,
+                tier=here[0].tier or Tier.DATA_FREE,
+                plays=len(here),
+                status=dict(sorted(Counter(r.status for r in here).items())),
+                qualified=sum(ref.points.qualifies(r.victim, test) for r, test, ref in refs),
+                recovered=_mean(index.recovered(here)) if here[0].uses_victim else None,
+                merged_accuracy=_mean(merged_accuracy(test) for _, test in tests),
+                victim_accuracy=_mean(test[r.victim] for r, test in tests),
+                donor_accuracy=_mean(fmean(test[d] for d in r.donors) for r, test in tests),
+                relative_cost=_mean(r.relative_cost for r, _ in tests),
+            )
+        )
+    return tuple(sorted(cells, key=lambda c: (c.defense, c.attack)))
+
+
+def _match(index: Index, match: str, seed: int) -> MatchPart:
+    record = index.at[match, seed][0]
+    finetuned = [
+        r.accuracy.test[r.victim]
+        for r in index.releases
+        if r.accuracy and r.defense == "none" and (r.victim, r.seed) == (record.victim, seed)
+    ]
+    return MatchPart(
+        match=match,
+        victim=record.victim,
+        donors=record.donors,
+        seed=seed,
+        finetuned=finetuned[0] if finetuned else None,
+        tiers={
+            tier: ReferencePart(
+                floor=ref.points.floor,
+                ceiling=ref.points.ceiling,
+                donor_ceiling=ref.points.donor_ceiling,
+                floor_by=ref.floor_by,
+                ceiling_by=ref.ceiling_by,
+                is_match=ref.is_match,
+            )
+            for tier, ref in index.references[match, seed].items()
+        },
+    )
+
+
+def _failures(index: Index) -> tuple[FailurePart, ...]:
+    failed = [r for r in index.records if r.status != "ok"]
+    rows = [
+        FailurePart(
+            kind=r.kind,
+            match="+".join(r.tasks),
+            seed=r.seed,
+            defense=r.defense,
+            attack=r.attack,
+            status=r.status,
+            reason=r.reason or "",
+        )
+        for r in failed
+    ]
+    return tuple(sorted(rows, key=lambda f: (f.defense, f.attack or "", f.match, f.seed)))
+
+
+def _resistance(worst: Iterable[WorstPart]) -> dict[str, IntervalPart]:
+    """Tier -> 1 - mean worst case."""
+    found = {}
+    for tier, cases in group(worst, lambda w: w.tier).items():
+        by_match = group(cases, lambda w: w.match).values()
+        interval = bootstrap([[1 - w.recovered for w in here] for here in by_match])
+        found[tier] = IntervalPart(mean=interval.mean, low=interval.low, high=interval.high, matches=len(cases))
+    return found
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    values = list(values)
+    return fmean(values) if values else None
+
+
+def _mean_cost(records: Sequence[Record]) -> Cost | None:
+    """Field-wise mean; peaks are maxima; counts are rounded."""
+    if not records:
+        return None
+    costs = [r.cost for r in records]
+    fields: dict[str, float] = {}
+    for name, info in Cost.model_fields.items():
+        values = [getattr(cost, name) for cost in costs]
+        value = max(values) if name.startswith("peak_") else fmean(values)
+        fields[name] = value if info.annotation is float else round(value)
+    return Cost.model_validate(fields)
+
+
+def _names(flags: Iterable[Flag]) -> tuple[str, ...]:
+    return tuple(sorted({flag.name for flag in flags}))
