@@ -53,7 +53,7 @@ def _players(title: str, kinds: tuple[Kind, ...]) -> RenderableType:
             traits = (_tier(player), player.cost_class) if issubclass(player, Stage) else ("", "")
             table.add_row(kind, player.name, *traits, escape(_summary(player)), escape(player.paper or "ours"))
     if "attack" in kinds:
-        steps = f"The standard ensemble: {len(presets.AUTO)} pipelines, played while there is something left to recover."
+        steps = f"The standard ensemble: {len(presets.AUTO)} pipelines, played while anything is left to recover."
         table.add_row("ensemble", presets.AUTO_NAME, "every", "", steps, "ours")
     return table
 

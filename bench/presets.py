@@ -99,7 +99,12 @@ CATALOGUE = (
     "distill-donors",
 )
 AUTO_NAME = "auto"
-AUTO = (f"{_ALIGNED} > task-arithmetic",)
+AUTO = (
+    f"{_EVERY_SYMMETRY} > task-arithmetic",
+    f"{_ALIGNED} > dare",
+    f"{_ALIGNED} > adamerging",
+    f"{_ALIGNED} > task-arithmetic > finetune(steps=100)",
+)
 """The standard ensemble, in the order in which it is played; ``mergearena auto check`` compares it with the rest."""
 
 # Pairs whose tasks differ and whose victims gain much: what there is to steal is plain after three matches.
