@@ -53,6 +53,37 @@ def test_matching_undoes_a_permutation(view, similarity):
     assert all(torch.equal(back[k], view.victim[k]) for k in back)
 
 
+def test_matching_to_a_donor_undoes_a_permutation_without_the_base(view):
+    view.donors = {"d": view.base}
+    view.base = {k: torch.zeros_like(v) for k, v in view.base.items()}
+    back = WeightMatching(reference="donor").align(shuffled(view), view)
+    assert all(torch.equal(back[k], view.victim[k]) for k in back)
+
+
+def test_coordinate_descent_undoes_permutations_that_share_tensors(view):
+    """Hidden units and residual stream at once: every MLP's tensors move with both."""
+    stream, g = view.architecture.residual, torch.Generator().manual_seed(0)
+    order = None if stream is None else torch.randperm(stream.width, generator=g)
+    released = view.architecture.apply(shuffled(view), Element(residual=order))
+    back = WeightMatching(residual=True).align(released, view)
+    assert all(torch.equal(back[k], view.victim[k]) for k in back)
+    assert stream is None or not torch.equal(
+        weight_matching(released, view)[stream.keys[0]], view.victim[stream.keys[0]]
+    )
+
+
+def test_coordinate_descent_never_loses_similarity(view):
+    stream, g = view.architecture.residual, torch.Generator().manual_seed(11)
+    order = None if stream is None else torch.randperm(stream.width, generator=g)
+    noisy = {k: v + torch.randn(v.shape, generator=g, dtype=v.dtype) for k, v in shuffled(view).items()}
+    released = view.architecture.apply(noisy, Element(residual=order))
+    distances = [
+        distance(WeightMatching(residual=True, passes=n).align(released, view), view.base).item() for n in (1, 2, 3, 8)
+    ]
+    assert distances == pytest.approx(sorted(distances, reverse=True))
+    assert distances[0] < distance(released, view.base)
+
+
 def test_matching_undoes_the_defense_own_permutation(view):
     moved = view.architecture.apply(
         view.victim, Element(farthest_permutations(view.architecture, view.base, view.victim), {})
