@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -57,6 +57,9 @@ def run(
     match: Annotated[
         list[str] | None, typer.Option(help="Match to play instead of the preset's, as victim+donor. Repeatable.")
     ] = None,
+    tier: Annotated[
+        Literal["data-free", "unlabelled", "labelled"], typer.Option(help="Play no attack beyond this tier.")
+    ] = "labelled",
     seed: Annotated[list[int] | None, typer.Option(help="Seed to play instead of the preset's. Repeatable.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Plays at a time; each gets its share of the cores.")] = CORES,
     records: Annotated[
@@ -89,6 +92,7 @@ def run(
             defenses=tuple(defense or ()),
             attacks=tuple(attack or ()),
             matches=tuple(match or ()),
+            tier=tier,
             seeds=tuple(seed or ()),
             jobs=jobs,
             records=records or folder / "records",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench import presets, records, registry, runner, suites, terminal, zoo
 from bench.errors import ArenaError
 from bench.executors.local import Limits
+from bench.game import Tier
 from bench.games.protection import Play, plan
-from bench.pipeline import parse_attack, parse_defense
+from bench.pipeline import Pipeline, parse_attack, parse_defense
 from bench.records import Record
 from leaderboard.board import Leaderboard, SuiteBoard
 from leaderboard.build import build, to_json
@@ -33,6 +34,8 @@ class Options:
     defenses: tuple[str, ...]
     attacks: tuple[str, ...]
     matches: tuple[str, ...]
+    tier: str
+    """The highest tier to play in."""
     seeds: tuple[int, ...]
     jobs: int
     records: Path
@@ -87,13 +90,19 @@ def _plan(options: Options, console: Console) -> list[Play]:
     matches = [presets.parse_match(m, options.suite, tasks) for m in options.matches] or grid.matches
     attacks = (*presets.BASELINES, *options.attacks) if options.attacks else grid.attacks
     chains = [parse_defense(d) for d in options.defenses or grid.defenses]
-    pipelines = [parse_attack(a) for a in attacks if a != presets.AUTO_NAME]
-    cascade = [parse_attack(a) for a in presets.AUTO] if presets.AUTO_NAME in attacks else []
+    tier = Tier(options.tier)
+    pipelines = _within(tier, (a for a in attacks if a != presets.AUTO_NAME))
+    cascade = _within(tier, presets.AUTO if presets.AUTO_NAME in attacks else ())
     used = dict.fromkeys(task for match in matches for task in match.tasks)
     with zoo.progress(console) as progress:
         suite.prepare(progress)
         protocol = runner.protocol(options.suite, used, options.key, options.examples)
     return plan(protocol, matches, options.seeds or grid.seeds, chains, pipelines, cascade)
+
+
+def _within(tier: Tier, attacks: Iterable[str]) -> list[Pipeline]:
+    """The parsed attacks that a tier allows."""
+    return [pipeline for pipeline in map(parse_attack, attacks) if tier.allows(pipeline.tier)]
 
 
 def _threads(jobs: int) -> int:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench import presets, suites
+from bench import play_command, presets, suites
 from bench.errors import ArenaError, UnknownName
 from bench.game import Tier
 from bench.games.protection import Match, Play, Protocol, draw_examples, plan
@@ -213,6 +213,14 @@ def test_auto_is_part_of_the_catalogue_and_goes_from_tier_to_tier():
     assert set(presets.AUTO) <= set(presets.CATALOGUE)
     ranks = [parse_attack(a).tier.rank for a in presets.AUTO]
     assert ranks == sorted(ranks)
+
+
+def test_a_tier_leaves_out_what_it_does_not_allow():
+    spelled = ("base-only", "identity > ties", "identity > fisher", "identity > ties(scale=chosen)", "finetune-base")
+    within = {tier: [p.spelling for p in play_command._within(tier, spelled)] for tier in Tier}
+    assert within[Tier.DATA_FREE] == ["base-only", "identity > ties"]
+    assert within[Tier.UNLABELLED] == ["base-only", "identity > ties", "identity > fisher"]
+    assert within[Tier.LABELLED] == list(spelled)
 
 
 def test_an_unknown_preset_lists_those_there_are():
