@@ -22,7 +22,7 @@ def check(folders: Sequence[Path], console: Console) -> bool:
         Whether it is within :data:`auto.TOLERANCE` of them everywhere.
     """
     table = Table(title="auto against every recorded attack, by suite", box=box.SIMPLE_HEAD, title_style="bold")
-    for name in ("suite", "cases", "largest shortfall", "where", "by own references", "plays", "seconds", "share"):
+    for name in ("suite", "cases", "largest shortfall", "where", "by own ceilings", "plays", "seconds", "share"):
         table.add_column(name, justify="left" if name in ("suite", "where") else "right")
     within = True
     for suite, here in group(_read(folders), lambda r: r.suite).items():
