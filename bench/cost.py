@@ -42,8 +42,14 @@ def _attention_backward_flops(_: Tensor, query: Tensor, key: Tensor, value: Tens
     return 5 * sdpa_flop_count(query.shape, key.shape, value.shape) // 2
 
 
-# The kernel of attention on CPUs, for which PyTorch has no formula.
+def _product_flops(_: Tensor, left: Tensor, right: Tensor, *__: object, **___: object) -> int:
+    return 2 * left.shape[-2] * left.shape[-1] * right.shape[-1] * left.shape[:-2].numel()
+
+
+# Operators for which PyTorch has no formula: products that add in place, the kernel of attention on CPUs.
 _OURS = {
+    torch.ops.aten.addmm_: _product_flops,
+    torch.ops.aten.baddbmm_: _product_flops,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,
 }

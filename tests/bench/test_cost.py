@@ -121,3 +121,17 @@ def test_the_other_meters_run():
     assert cost.wall_seconds > 0
     assert cost.cpu_seconds > 0
     assert cost.peak_host_bytes > 2**20
+
+
+def test_products_that_add_in_place_count_like_others():
+    x, y = torch.randn(3, 4), torch.randn(4, 5)
+    a, b = torch.randn(2, 3, 4), torch.randn(2, 4, 5)
+    for in_place, product in (
+        (lambda: torch.zeros(3, 5).addmm_(x, y), lambda: x @ y),
+        (lambda: torch.zeros(2, 3, 5).baddbmm_(a, b), lambda: a @ b),
+    ):
+        with metered() as ours:
+            in_place()
+        with metered() as plain:
+            product()
+        assert ours.flops == plain.flops > 0
