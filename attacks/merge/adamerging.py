@@ -98,7 +98,7 @@ class Blend:
         self.model.load_state_dict(self.state(lambda_tl))
 
     def gradient(self, loss: Tensor) -> Tensor:
-        """In lambda: d loss / d lambda_tl = <d loss / d theta_l, tau_tl>, summed over the tensors that share a coefficient."""
+        """In lambda: d loss / d lambda_tl = <d loss / d theta_l, tau_tl>, over all tensors that share a coefficient."""
         parameters = dict(self.model.named_parameters())
         found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         slopes = dict(zip(parameters, found, strict=True))
