@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from bench.channels import Axis, PermutationGroup
+from bench.channels import PermutationGroup
 
 EASY = 0.05
 """Share of rows without a column of their own up to which augmenting one by one beats solving from nothing."""
@@ -51,19 +51,14 @@ def similarity(
     if out is None or out.shape[0] != group.width or out.dtype != first.dtype or out.device != first.device:
         out = first.new_empty(group.width, group.width)
     for i, axis in enumerate(group.axes):
-        x_nf, y_nf = (_units(state, axis, group.width) for state in (left, right))
+        x_nf, y_nf = axis.rows(left), axis.rows(right)
         out.addmm_(x_nf, y_nf.T, beta=float(i > 0))  # beta 0 ignores what was there, NaN too
     if cosine:
         for state, dim in ((left, 1), (right, 0)):
-            square_n = sum(_units(state, axis, group.width).square().sum(1) for axis in group.axes)
+            square_n = sum(axis.rows(state).square().sum(1) for axis in group.axes)
             assert isinstance(square_n, Tensor)
             out.mul_(square_n.clamp(min=torch.finfo(out.dtype).tiny).rsqrt().unsqueeze(dim))
     return out
-
-
-def _units(state: Mapping[str, Tensor], axis: Axis, width: int) -> Tensor:
-    """One tensor's share of every unit, n x f: a view where the tensor has at most two axes."""
-    return state[axis.key].movedim(axis.dim, 0).reshape(width, -1)
 
 
 def assign(gain_nn: Tensor) -> Assignment:

@@ -63,10 +63,10 @@ def compare(records: Iterable[Record], ensemble: Sequence[str]) -> Comparison:
         reached |= _readings(kept, references)
         own |= _readings(kept, {tier: reference(kept, tier) for tier in Tier})
         for i, played in enumerate((here, kept)):
-            seconds[i] += sum(r.cost.wall_seconds + r.evaluation_cost.wall_seconds for r in played)
+            seconds[i] += _seconds(played)
             plays[i] += len(played)
     releases = [r for r in everything if r.kind == "release"]
-    shared = sum(r.cost.wall_seconds + r.evaluation_cost.wall_seconds for r in releases)
+    shared = _seconds(releases)
     return Comparison(
         catalogue,
         reached,
@@ -98,7 +98,7 @@ def choose(records: Iterable[Record]) -> list[str]:
     references = [{tier: reference(here, tier) for tier in Tier} for here in matches]
     goal = [_readings(here, found) for here, found in zip(matches, references, strict=True)]
     played = group((r for here in matches for r in here if r.uses_victim and r.accuracy), lambda r: r.attack or "")
-    cost = {a: sum(r.cost.wall_seconds + r.evaluation_cost.wall_seconds for r in rs) for a, rs in played.items()}
+    cost = {attack: _seconds(here) for attack, here in played.items()}
 
     def reached(chosen: Sequence[str]) -> list[dict[Case, float]]:
         kept = ([r for r in here if r.attack in chosen] for here in matches)
@@ -118,6 +118,11 @@ def choose(records: Iterable[Record]) -> list[str]:
             chosen = fewer
     alone = {a: sum(sum(got.values()) for got in reached([a])) for a in chosen}
     return sorted(chosen, key=lambda a: ((played[a][0].tier or Tier.DATA_FREE).rank, -alone[a], a))
+
+
+def _seconds(records: Iterable[Record]) -> float:
+    """What playing and evaluating took."""
+    return sum(r.cost.wall_seconds + r.evaluation_cost.wall_seconds for r in records)
 
 
 def _matches(records: Iterable[Record]) -> list[list[Record]]:

@@ -22,6 +22,11 @@ class Axis:
     key: str
     dim: int
 
+    def rows(self, state: Mapping[str, Tensor]) -> Tensor:
+        """The tensor's entries of every unit, n x f: a view where the tensor has at most two axes."""
+        value = state[self.key].movedim(self.dim, 0)
+        return value.reshape(len(value), -1)
+
 
 @dataclass(frozen=True)
 class PermutationGroup:
@@ -41,7 +46,7 @@ class PermutationGroup:
 
         The inner product of two such rows is the similarity that weight matching sums (arXiv 2209.04836, eq. 2).
         """
-        return torch.cat([state[a.key].movedim(a.dim, 0).reshape(self.width, -1) for a in self.axes], dim=1)
+        return torch.cat([axis.rows(state) for axis in self.axes], dim=1)
 
     def permute(self, state: StateDict, order: Tensor) -> None:
         """Make unit ``i`` the former unit ``order[i]``, in place of the dict's entries."""

@@ -61,7 +61,7 @@ def anchors(architecture: Architecture, state: StateDict) -> list[Tensor]:
     rows = []
     for axis in residual.axes:
         if axis.key not in shared:
-            rows.append(state[axis.key].cpu().double().movedim(axis.dim, 0).reshape(residual.width, -1))
+            rows.append(axis.rows(state).cpu().double())
             if axis in norms:
                 rows[-1] = rows[-1] * state[norms[axis]].cpu().double()[:, None]
     return rows

@@ -30,9 +30,7 @@ def scale_normalization(released: StateDict, view: AttackerView, *, method: Meth
     against ``down``, is set by the ratio with the sign of the rows' inner product.
     """
     architecture, base = view.architecture, view.base
-    norms = {
-        group.name: _least_squares(*_both(group.times, group.width, released, base)) for group in architecture.norms
-    }
+    norms = {group.name: _least_squares(*_both(group.times, released, base)) for group in architecture.norms}
     state = architecture.apply(released, Element(norms=norms))
     gauges = {}
     for group in architecture.attentions:
@@ -60,17 +58,14 @@ def _head_scales(
 
 def _branch_scales(group: ScaleGroup, released: StateDict, base: StateDict) -> Tensor:
     """One factor per unit, n, float64."""
-    (up, up0), (down, down0) = (_both(axes, group.width, released, base) for axes in (group.times, group.over))
+    (up, up0), (down, down0) = (_both(axes, released, base) for axes in (group.times, group.over))
     factor = _ratio(*(x.square().sum(1) for x in (up, down, up0, down0)))
     return torch.where((up * up0).sum(1) < 0, -factor, factor) if group.signed else factor
 
 
-def _both(axes: Iterable[Axis], width: int, released: StateDict, base: StateDict) -> tuple[Tensor, Tensor]:
+def _both(axes: Iterable[Axis], released: StateDict, base: StateDict) -> tuple[Tensor, Tensor]:
     """The entries of every channel in the released model and in the base, n x f each, float64."""
-    ours, theirs = (
-        torch.cat([state[a.key].movedim(a.dim, 0).reshape(width, -1) for a in axes], dim=1).double()
-        for state in (released, base)
-    )
+    ours, theirs = (torch.cat([axis.rows(state) for axis in axes], dim=1).double() for state in (released, base))
     return ours, theirs
 
 
