@@ -7,7 +7,7 @@ decorator of :mod:`defenses` or :mod:`attacks`; a class is for what needs more.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -205,6 +205,8 @@ class View:
     base: StateDict
     tasks: tuple[str, ...]
     generator: torch.Generator
+    progress: Callable[[int, int], None] = lambda done, total: None
+    """Tell whoever watches how many of how many steps are done."""
 
     @cached_property
     def architecture(self) -> Architecture:
