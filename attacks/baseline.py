@@ -5,8 +5,7 @@ from pydantic import PositiveFloat, PositiveInt
 import attacks
 from attacks.merge.adamerging import AdaMerging
 from attacks.recover.distill import Distill, DistillConfig
-from attacks.recover.finetune import Finetune
-from attacks.recover.training import TrainingConfig
+from attacks.recover.finetune import Finetune, FinetuneConfig
 from bench.checkpoints import StateDict
 from bench.game import Attack, AttackConfig, AttackerView, CostClass, Tier
 from bench.merging import TaskVectors, add_task_vector, default_scale
@@ -80,7 +79,7 @@ class _FinetuneBaseline(Attack):
     base_tier = Tier.LABELLED
     cost_class = CostClass.TRAINING
 
-    class Config(TrainingConfig):
+    class Config(FinetuneConfig):
         """As ``finetune``'s, with the budget of learning a skill and not of mending one."""
 
         steps: PositiveInt = 100

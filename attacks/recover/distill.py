@@ -1,17 +1,16 @@
 """Distillation: the released model still answers, so it can always teach."""
 
-import torch.nn.functional as F
 from pydantic import PositiveFloat
-from torch import Tensor
 
 import attacks
 from attacks.examples import limited
-from attacks.recover.training import Loss, TrainingConfig, train
+from attacks.recover.finetune import FinetuneConfig
 from bench.checkpoints import StateDict
 from bench.game import AttackerView, CostClass, Recover, Tier
+from bench.training import divergence, mean_over_tasks, train
 
 
-class DistillConfig(TrainingConfig):
+class DistillConfig(FinetuneConfig):
     """Budget, step size and softness."""
 
     temperature: PositiveFloat = 4.0
@@ -43,19 +42,10 @@ class Distill(Recover):
             inputs = seen.unlabelled(task)
             # Cloned: what is computed in inference mode cannot take part in a loss.
             data[task] = inputs, view.suite.predict(teacher(task, view), task, inputs).clone()
-        return train(merged, data, divergence(self.config.temperature), view, self.config)
+        loss = mean_over_tasks(divergence(self.config.temperature), view)
+        return train(merged, data, loss, view, self.config)
 
 
 def teacher(task: str, view: AttackerView) -> StateDict:
     """Whose task it is: the released model, or a donor."""
     return view.released if task == view.victim else view.donors[task]
-
-
-def divergence(temperature: float) -> Loss:
-    """D^2 KL(teacher | student) of logits B x C, the mean over the batch."""
-
-    def loss(student: Tensor, taught: Tensor) -> Tensor:
-        soft = F.log_softmax(student / temperature, -1), F.log_softmax(taught / temperature, -1)
-        return temperature**2 * F.kl_div(*soft, reduction="batchmean", log_target=True)
-
-    return loss

@@ -1,12 +1,20 @@
 """Fine-tuning of the merged model on a few labelled examples."""
 
 import torch.nn.functional as F
+from pydantic import PositiveInt
 
 import attacks
 from attacks.examples import limited
-from attacks.recover.training import TrainingConfig, train
 from bench.checkpoints import StateDict
-from bench.game import AttackerView, CostClass, Recover, Tier
+from bench.game import AttackConfig, AttackerView, CostClass, Recover, Tier
+from bench.training import TrainingConfig, mean_over_tasks, train
+
+
+class FinetuneConfig(TrainingConfig, AttackConfig):
+    """Budget, step size and what may be read."""
+
+    k: PositiveInt | None = None
+    """Read at most that many examples of each task; null reads all that the tier gives."""
 
 
 @attacks.recovery("finetune")
@@ -18,10 +26,10 @@ class Finetune(Recover):
 
     base_tier = Tier.LABELLED
     cost_class = CostClass.TRAINING
-    Config = TrainingConfig
+    Config = FinetuneConfig
 
     def recover(self, merged: StateDict, view: AttackerView) -> StateDict:
         """The fine-tuned model."""
         seen = limited(view, self.config.k)
         data = {task: seen.labelled(task) for task in view.tasks}
-        return train(merged, data, F.cross_entropy, view, self.config)
+        return train(merged, data, mean_over_tasks(F.cross_entropy, view), view, self.config)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from attacks.examples import limited
-from attacks.recover.distill import Distill, divergence, teacher
+from attacks.recover.distill import Distill, teacher
 from attacks.recover.finetune import Finetune
 from attacks.recover.norm_recalibrate import norm_recalibrate
 from bench.architecture import Element, Gauge
@@ -13,6 +13,7 @@ from bench.errors import TierViolation
 from bench.game import AttackerView, Tier
 from bench.merging import average
 from bench.pipeline import parse_attack
+from bench.training import divergence
 
 
 def merged_of(view):
