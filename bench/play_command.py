@@ -12,11 +12,19 @@ from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from bench import presets, records, registry, runner, suites, terminal, zoo
 from bench.errors import ArenaError
-from bench.executors.local import Limits
+from bench.executors.local import Limits, Watcher
 from bench.game import Tier
 from bench.games.protection import Play, plan
 from bench.pipeline import Pipeline, parse_attack, parse_defense
@@ -58,9 +66,15 @@ def run(options: Options, console: Console) -> int:
     limits = Limits(
         seconds=options.timeout, memory_gib=options.memory, threads=_threads(options.jobs), plugins=options.plugins
     )
-    with _progress(plays, console) as listener:
+    with _progress(plays, console) as (listener, watcher):
         summary = runner.run(
-            plays, options.records, jobs=options.jobs, limits=limits, fresh=options.fresh, listener=listener
+            plays,
+            options.records,
+            jobs=options.jobs,
+            limits=limits,
+            fresh=options.fresh,
+            listener=listener,
+            watcher=watcher,
         )
     board = build(summary.records)
     _write(board, options.out, console)
@@ -110,18 +124,19 @@ def _threads(jobs: int) -> int:
 
 
 @contextmanager
-def _progress(plays: Sequence[Play], console: Console, every: float = 2.0) -> Iterator[runner.Listener]:
-    """A live matrix that fills in as records arrive, with a bar below it."""
+def _progress(plays: Sequence[Play], console: Console, every: float = 2.0) -> Iterator[tuple[runner.Listener, Watcher]]:
+    """A live matrix that fills in as records arrive; below it a bar, and one for every player that tells its steps."""
     bar = Progress(
-        TextColumn("playing"),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[doing]}"),
+        TextColumn("{task.fields[doing]}", markup=False),
         console=console,
     )
-    task = bar.add_task("play", total=len(plays), doing="")
+    task = bar.add_task("playing", total=len(plays), doing="")
+    watcher = _step_bars(bar)
     defenses = list(dict.fromkeys(play.defense for play in plays))
     attacks = [a for a in dict.fromkeys(play.attack for play in plays) if a and parse_attack(a).uses_victim]
     done: list[Record] = []
@@ -138,7 +153,24 @@ def _progress(plays: Sequence[Play], console: Console, every: float = 2.0) -> It
                 live.update(Group(*terminal.matrices(defenses, attacks, cells, "% recovered so far"), bar))
                 drawn = time.monotonic()
 
-        yield listener
+        yield listener, watcher
+
+
+def _step_bars(bar: Progress) -> Watcher:
+    """A bar of its own for every play whose player tells how far it is, gone when the player ends."""
+    shown: dict[str, TaskID] = {}
+
+    def watcher(play: Play, steps: tuple[int, int] | None) -> None:
+        if steps is None:
+            if play.id in shown:
+                bar.remove_task(shown.pop(play.id))
+            return
+        if play.id not in shown:
+            met = f" × {play.attack}" if play.attack else ""
+            shown[play.id] = bar.add_task("  steps", total=steps[1], doing=f"{play.defense}{met} on {play.victim}")
+        bar.update(shown[play.id], completed=steps[0], total=steps[1])
+
+    return watcher
 
 
 def _write(board: Leaderboard, out: Path, console: Console) -> None:

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from bench import checkpoints, records, suites
 from bench.errors import ArenaError, BadRecord
-from bench.executors.local import Limits, Outcome, Slot, failure, remove, scratch_folder
+from bench.executors.local import Limits, Outcome, Slot, Watcher, failure, remove, scratch_folder
 from bench.game import Player
 from bench.games import protection
 from bench.games.protection import Play, Protocol
@@ -71,6 +71,7 @@ def run(
     limits: Limits,
     fresh: bool = False,
     listener: Listener = lambda record, reused: None,
+    watcher: Watcher = lambda play, steps: None,
 ) -> Summary:
     """Play a plan and return its records; records already below ``root`` that still hold are reused.
 
@@ -84,12 +85,12 @@ def run(
     root.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(root / ".lock", timeout=0):
-            return _run(plays, root, jobs, limits, fresh, listener)
+            return _run(plays, root, _Session(root, jobs, limits, watcher), fresh, listener)
     except Timeout:
         raise ArenaError(f"{root}: another run is writing there; wait for it, or choose another --records") from None
 
 
-def _run(plays: Sequence[Play], root: Path, jobs: int, limits: Limits, fresh: bool, listener: Listener) -> Summary:
+def _run(plays: Sequence[Play], root: Path, session: _Session, fresh: bool, listener: Listener) -> Summary:
     summary = Summary()
     held, summary.set_aside = ({}, []) if fresh else _held(root)
     todo: list[Play] = []
@@ -102,7 +103,7 @@ def _run(plays: Sequence[Play], root: Path, jobs: int, limits: Limits, fresh: bo
         else:
             todo.append(play)
     if todo:
-        with _Session(root, jobs, limits) as session:
+        with session:
             for record in session.play(todo, summary.records):
                 summary.records.append(record)
                 summary.played += 1
@@ -130,13 +131,13 @@ def _held(root: Path) -> tuple[dict[str, Record], list[Path]]:
 class _Session:
     """The processes and scratch files of one run."""
 
-    def __init__(self, root: Path, jobs: int, limits: Limits) -> None:
+    def __init__(self, root: Path, jobs: int, limits: Limits, watcher: Watcher) -> None:
         self._root = root
         self._scratch = root / SCRATCH
         self._limits = limits
         self._jobs = jobs
         self._slots: SimpleQueue[Slot] = SimpleQueue()
-        self._all_slots = [Slot(limits) for _ in range(jobs)]
+        self._all_slots = [Slot(limits, watcher) for _ in range(jobs)]
         for slot in self._all_slots:
             self._slots.put(slot)
         self.settled = 0

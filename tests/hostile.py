@@ -101,3 +101,34 @@ def prints(victim, view):
     """Print, which must not garble the board."""
     print("NOISE FROM A PLAYER")
     return victim
+
+
+@defenses.register("counts-to-nine")
+def counts_to_nine(victim, view):
+    """Tell nine steps, slowly."""
+    for step in range(1, 10):
+        view.progress(step, 9)
+        time.sleep(0.3)
+    return victim
+
+
+@defenses.register("floods-its-progress")
+def floods_its_progress(victim, view):
+    """Write garbage to wherever progress goes, a lot of it."""
+    (handle,) = (int(fd) for fd in os.listdir("/proc/self/fd") if _target(fd).endswith("progress.txt"))
+    view.progress(10**400, -1)
+    end = time.monotonic() + 2
+    while time.monotonic() < end and os.lseek(handle, 0, os.SEEK_END) < 2**26:
+        os.write(handle, b"\xff\x001 2" * 10_000)
+    for _ in range(100_000):
+        view.progress(10**400, -1)
+    os.pwrite(handle, b"5 2\n", 0)
+    time.sleep(1)
+    return victim
+
+
+def _target(fd):
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return ""

@@ -14,7 +14,8 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -22,11 +23,17 @@ from pathlib import Path
 from typing import Any
 
 from bench.cost import Cost
+from bench.executors import progress
 from bench.games.protection import Play
 from bench.records import Status
 
 ROOM = 2**20
 """Bytes of free disk under which a failure is blamed on the disk."""
+PEEK = 0.5
+"""Seconds between two looks at how far a player is."""
+
+Watcher = Callable[[Play, tuple[int, int] | None], None]
+"""Told how many of how many steps of a play are done, and None once its player has ended. Called from any thread."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +62,9 @@ class Outcome:
 class Slot:
     """Runs one play at a time: its player in a new process, then its judge."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, watcher: Watcher) -> None:
         self._limits = limits
+        self._watcher = watcher
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["bench.executors.worker"])
         self._judge: tuple[BaseProcess, Connection] | None = None
@@ -86,7 +94,7 @@ class Slot:
         )
         self._player = process
         process.start()
-        process.join(self._limits.seconds)
+        self._wait(process, play, out)
         timed_out = process.is_alive()
         _kill_group(process)
         result = out / "result.json"
@@ -99,6 +107,19 @@ class Slot:
             return failure(played["status"], played["reason"])
         fields = {"cost": Cost(**played["cost"]), **{key: played[key] for key in ("task_vector_ratio", "warnings")}}
         return Outcome("ok", None, fields, out / "state.safetensors")
+
+    def _wait(self, process: BaseProcess, play: Play, out: Path) -> None:
+        """Wait for the player's end or for its time to run out, telling the watcher how far it is."""
+        deadline = time.monotonic() + self._limits.seconds
+        told = None
+        while process.is_alive() and (left := deadline - time.monotonic()) > 0:
+            process.join(min(left, PEEK))
+            steps = progress.read(out)
+            if steps != told:
+                told = steps
+                self._watcher(play, steps)
+        if told is not None:
+            self._watcher(play, None)
 
     def abort(self) -> None:
         """End the player under way, if any."""

@@ -24,6 +24,7 @@ import bench._torchvision  # noqa: F401  (before anything that imports torchvisi
 from bench import checkpoints, registry
 from bench.cost import metered
 from bench.errors import ArenaError, ArenaWarning
+from bench.executors import progress
 from bench.executors.local import Limits
 from bench.games import protection
 from bench.games.protection import Play
@@ -62,15 +63,16 @@ def play(play: Play, released: Path | None, examples: dict[str, Path], out: Path
     _silence(out / "log.txt")
     _limit_memory(limits.memory_gib)
     torch.set_num_threads(limits.threads)
+    tell = progress.Writer(out)
     try:
         for path in limits.plugins:
             registry.load_plugin(path)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ArenaWarning)
             if play.kind == "release":
-                played = protection.play_release(play)
+                played = protection.play_release(play, tell)
             else:
-                played = protection.play_attack(play, released, examples)
+                played = protection.play_attack(play, released, examples, tell)
         checkpoints.save(played.state, out / "state.safetensors")
         result: dict[str, Any] = {
             "status": "ok",

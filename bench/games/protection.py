@@ -7,7 +7,7 @@ on it) and *attacks* (a pipeline meets one released model, or plays as a baselin
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -27,6 +27,8 @@ from bench.scoring import reference, worst_case
 from bench.suites import Split, Suite
 
 TRACK = "protection"
+Steps = Callable[[int, int], None]
+"""Told how many of how many steps are done."""
 SPLITS: tuple[Split, ...] = ("validation", "test")
 ENOUGH = 0.99
 """Share of a victim's skill after which a cascade attacks a match no further."""
@@ -201,7 +203,7 @@ class Played:
     task_vector_ratio: float | None = None
 
 
-def play_release(play: Play) -> Played:
+def play_release(play: Play, progress: Steps) -> Played:
     """Protect the victim. Runs in the player's process; loads no test split."""
     suite = suites.get(play.protocol.suite)
     victim, base = suite.finetuned(play.victim), suite.base()
@@ -212,13 +214,14 @@ def play_release(play: Play) -> Played:
         task=play.victim,
         # The key is secret: an attack that re-runs the defense's code must not find its random draw.
         generator=seeded(play.protocol.key, "release", play.victim, play.defense, play.seed),
+        progress=progress,
     )
     with metered() as cost:
         state = play.chain.protect(dict(victim), view)
     return Played(checkpoints.preflight(state, victim, f"defense {play.defense}"), cost)
 
 
-def play_attack(play: Play, released: Path | None, examples: Mapping[str, Path]) -> Played:
+def play_attack(play: Play, released: Path | None, examples: Mapping[str, Path], progress: Steps) -> Played:
     """Attack a released model. Runs in the player's process, which is given neither the victim nor the run key."""
     suite = suites.get(play.protocol.suite)
     pipeline, base = play.pipeline, suite.base()
@@ -235,6 +238,7 @@ def play_attack(play: Play, released: Path | None, examples: Mapping[str, Path])
         tier=pipeline.tier,
         examples=_LazyExamples(examples),
         reads=reads,
+        progress=progress,
     )
     aligned: list[StateDict] = []
     with metered() as cost:

@@ -11,14 +11,17 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from rich.progress import Progress, TextColumn
 
 from bench import checkpoints, records, runner
 from bench.cli import main
 from bench.errors import ArenaError, BadCheckpoint
+from bench.executors import progress
 from bench.executors.local import Limits
 from bench.games import protection
-from bench.games.protection import Match, plan
+from bench.games.protection import Match, Play, Protocol, plan
 from bench.pipeline import parse_attack, parse_defense
+from bench.play_command import _step_bars
 from bench.registry import load_plugin
 
 TESTS = Path(__file__).parent.parent
@@ -277,6 +280,88 @@ def test_a_cascade_stops_when_it_is_settled_and_resumes_where_it_stopped(tmp_pat
     monkeypatch.setattr(runner._Session, "_one", None)  # nothing is left to play, releases neither
     again = play(tmp_path, defenses, cascade=steps)
     assert (again.played, again.settled, again.reused) == (0, 4, first.played)
+
+
+def test_a_player_that_tells_its_steps_is_watched(tmp_path):
+    told = []
+    play(tmp_path, ["counts-to-nine"], watcher=lambda p, steps: told.append((p.defense, p.kind, p.victim, steps)))
+    assert {at[:3] for at in told} == {("counts-to-nine", "release", "a")}
+    steps = [at[3] for at in told]
+    assert steps[-1] is None
+    assert len(steps) > 2
+    assert steps[:-1] == sorted(set(steps[:-1]))
+    assert {total for _, total in steps[:-1]} == {9}
+
+
+def test_a_player_that_floods_its_progress_file_is_told_nothing_of_and_fails_nobody(tmp_path):
+    told = []
+    summary = play(tmp_path, ["floods-its-progress"], watcher=lambda *at: told.append(at))
+    assert (told, summary.failures) == ([], [])
+
+
+def put_pipe(path):
+    os.mkfifo(path)
+
+
+def put_link(path):
+    (path.parent / "elsewhere").write_text("1 2\n")
+    path.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        put_pipe,
+        put_link,
+        lambda path: path.mkdir(),
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.write_bytes(b"\xff\x00" * 10_000_000),
+        lambda path: path.write_text("3 2\n"),
+        lambda path: path.write_text("-1 2\n"),
+        lambda path: path.write_text("0 0\n"),
+        lambda path: path.write_text("1 2"),
+        lambda path: path.write_text("1" * 10 + " " + "1" * 11 + "\n"),
+        lambda path: None,
+    ],
+)
+def test_only_two_plausible_numbers_in_a_plain_file_are_progress(tmp_path, put):
+    put(tmp_path / progress.NAME)
+    began = time.monotonic()
+    assert progress.read(tmp_path) is None
+    assert time.monotonic() - began < 1
+
+
+def test_progress_is_read_as_written_and_written_rarely(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    tell = progress.Writer(tmp_path)
+    tell(100, 200)
+    tell(101, 200)
+    assert progress.read(tmp_path) == (100, 200)
+    now[0] += progress.EVERY
+    tell(7, 9)
+    assert progress.read(tmp_path) == (7, 9)
+    now[0] += progress.EVERY
+    tell(10**30, 10**30)
+    assert progress.read(tmp_path) is None
+
+
+def test_the_run_shows_a_bar_per_player_that_tells_its_steps():
+    protocol = Protocol(suite=SUITE, key="k", examples=8, checkpoints=dict.fromkeys(("base", "a"), ""))
+    one = Play(protocol=protocol, victim="a", seed=0, defense="params")
+    other = Play(protocol=protocol, victim="a", seed=1, defense="params")
+    bar = Progress(TextColumn("{task.description}"))
+    watcher = _step_bars(bar)
+    watcher(one, (3, 10))
+    watcher(other, (1, 10))
+    watcher(one, (4, 10))
+    assert [(t.completed, t.total, t.fields["doing"]) for t in bar.tasks] == [
+        (4, 10, "params on a"),
+        (1, 10, "params on a"),
+    ]
+    watcher(one, None)
+    watcher(one, None)
+    assert [t.completed for t in bar.tasks] == [1]
 
 
 def test_a_pickled_checkpoint_is_refused(tmp_path):
