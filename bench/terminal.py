@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.game import Tier
+from leaderboard.board import tied
 
 if TYPE_CHECKING:
     from leaderboard.board import AttackPart, CellPart, DefensePart, IntervalPart, SuiteBoard
@@ -103,17 +104,17 @@ def defense_table(rows: Sequence[DefensePart]) -> Table:
     for name in ("rank", "defense", *Tier, "protected", "fidelity", "logits", "cost", "flags"):
         left = name in ("defense", "flags")
         table.add_column(name, justify="left" if left else "right", no_wrap=not left, **_FOLDED.get(name, {}))
+    ties = tied(rows)
     for row in rows:
         resistances = [_interval(row.resistance.get(tier), tier is Tier.DATA_FREE) for tier in Tier]
-        tie = row.rank is not None and sum(other.rank == row.rank for other in rows) > 1
         table.add_row(
-            "–" if row.rank is None else f"{row.rank}{' tie' if tie else ''}",
+            "–" if row.rank is None else f"{row.rank}{' tie' if row.defense in ties else ''}",
             row.defense,
             *resistances,
-            _percent(row.protected_accuracy),
+            percent(row.protected_accuracy),
             "–" if row.fidelity is None else f"{row.fidelity:.3f}",
             "–" if row.logit_difference is None else f"{row.logit_difference:.0e}",
-            _relative(row.relative_protect_cost),
+            relative(row.relative_protect_cost),
             ", ".join(filter(None, (row.unranked_because, *row.flags))),
         )
     return table
@@ -135,10 +136,10 @@ def attack_table(rows: Sequence[AttackPart], named: Mapping[str, str]) -> Table:
             named.get(row.attack, ""),
             row.attack,
             row.tier,
-            _percent(row.recovered) if row.uses_victim else "baseline",
-            _percent(row.strongest_share),
-            _percent(row.merged_accuracy),
-            _relative(row.relative_cost),
+            percent(row.recovered) if row.uses_victim else "baseline",
+            percent(row.strongest_share),
+            percent(row.merged_accuracy),
+            relative(row.relative_cost),
             f"{row.cost.wall_seconds:.2f}" if row.cost else "–",
             ", ".join((*row.flags, *((f"{row.failures} failed",) if row.failures else ()))),
         )
@@ -157,7 +158,7 @@ def match_table(board: SuiteBoard) -> Table:
             else "–"
             for tier in Tier
         ]
-        table.add_row(m.match, str(m.seed), _percent(m.finetuned), *spans)
+        table.add_row(m.match, str(m.seed), percent(m.finetuned), *spans)
     return table
 
 
@@ -188,9 +189,13 @@ def _interval(part: IntervalPart | None, spread: bool) -> str:
     return f"{part.mean:.2f}" + (f" [{part.low:.2f}, {part.high:.2f}]" if spread else "")
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """A share in percent, one decimal."""
     return "–" if value is None else f"{100 * value:.1f}"
 
 
-def _relative(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.2g} %"
+def relative(value: float | None) -> str:
+    """A cost in percent of another, two digits; as a multiple where it is larger."""
+    if value is None:
+        return "–"
+    return f"{100 * value:.2g} %" if value < 0.995 else f"{value:.1f} ×"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from bench.cost import Cost
+from bench.game import Tier
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -23,6 +26,10 @@ class IntervalPart(_Part):
     high: Share
     matches: int
     """Matches (times seeds) with something to steal in this tier."""
+
+    def overlaps(self, other: IntervalPart) -> bool:
+        """Whether some value lies in both intervals."""
+        return self.low <= other.high and other.low <= self.high
 
 
 class ReferencePart(_Part):
@@ -170,3 +177,17 @@ class Leaderboard(_Part):
     schema_version: Literal[1] = 1
     track: Literal["protection"] = "protection"
     suites: tuple[SuiteBoard, ...]
+
+
+def tied(rows: Sequence[DefensePart]) -> frozenset[str]:
+    """The ranked defenses that the data do not tell from another, by their data-free intervals.
+
+    A defense ties if it shares its rank, or overlaps a neighbour in the ranking: overlap is not transitive, so that
+    neighbours of different ranks can overlap, too.
+    """
+    ranked = [row for row in rows if row.rank is not None]
+    found = {row.defense for row in ranked if sum(other.rank == row.rank for other in ranked) > 1}
+    for one, other in pairwise(ranked):
+        if one.resistance[Tier.DATA_FREE].overlaps(other.resistance[Tier.DATA_FREE]):
+            found |= {one.defense, other.defense}
+    return frozenset(found)
