@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,8 +28,9 @@ from bench.game import Tier
 from bench.games.protection import Play, plan
 from bench.pipeline import Pipeline, parse_attack, parse_defense
 from bench.records import Record
-from leaderboard.board import Leaderboard, SuiteBoard
+from leaderboard.board import Leaderboard
 from leaderboard.build import build, to_json
+from leaderboard.page import render
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,19 +174,11 @@ def _step_bars(bar: Progress) -> Watcher:
 
 
 def _write(board: Leaderboard, out: Path, console: Console) -> None:
-    """Print the board, and write it as JSON and as a page."""
+    """Print the board, and write it as JSON and as a page beside it."""
     out.parent.mkdir(parents=True, exist_ok=True)
     records.write_text(out, to_json(board))
     page = out.with_suffix(".html")
-    records.write_text(page, _page(board.suites))
+    records.write_text(page, render(board))
     for suite in board.suites:
         console.print(terminal.render(suite))
     console.print(f"board: {out}   page: {page}")
-
-
-def _page(boards: Sequence[SuiteBoard]) -> str:
-    """The terminal's board as one self-contained HTML page."""
-    paper = Console(record=True, width=170, file=io.StringIO())
-    for suite in boards:
-        paper.print(terminal.render(suite))
-    return paper.export_html(clear=False)
