@@ -1,7 +1,5 @@
 """PaRaMS: permute MLPs away from the base, rescale attention heads at random."""
 
-import math
-from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
@@ -14,8 +12,7 @@ from bench.assignment import assign, similarity
 from bench.checkpoints import StateDict
 from bench.game import DefenderView, Defense, DefenseConfig
 from bench.merging import drop_and_rescale
-
-Scaling = Literal["diagonal", "symmetric", "nonsymmetric"]
+from defenses.protect.gauges import Scaling, random_matrices
 
 
 @defenses.register("params")
@@ -86,41 +83,3 @@ class PaRaMS(Defense):
 def farthest_permutations(architecture: Architecture, base: StateDict, victim: StateDict) -> dict[str, Tensor]:
     """Per MLP group, the order of the victim's hidden units with the least similarity to the base's."""
     return {group.name: assign(-similarity(group, base, victim)).order for group in architecture.mlps}
-
-
-def random_matrices(
-    mode: Scaling,
-    heads: int,
-    width: int,
-    generator: torch.Generator,
-    admissible: Callable[[Tensor], Tensor] = lambda maps: maps,
-) -> Tensor:
-    """Random invertible matrices, heads x width x width, float64; ``admissible`` projects each on those allowed."""
-    return torch.stack([_well_conditioned(mode, width, generator, admissible) for _ in range(heads)])
-
-
-def _well_conditioned(
-    mode: Scaling, width: int, generator: torch.Generator, admissible: Callable[[Tensor], Tensor], limit: float = 1e4
-) -> Tensor:
-    while True:
-        matrix = admissible(_random_matrix(mode, width, generator))
-        if torch.linalg.cond(matrix) <= limit:
-            return matrix
-
-
-def _random_matrix(mode: Scaling, width: int, generator: torch.Generator) -> Tensor:
-    if mode == "diagonal":
-        return torch.diag(_uniform(0.05, 20, width, generator))
-    normal = torch.randn(width, width, generator=generator, dtype=torch.float64)
-    if mode == "symmetric":
-        orthogonal = torch.linalg.qr(normal).Q
-        return orthogonal * _log_uniform(0.05, 20, width, generator) @ orthogonal.T
-    return (normal + 1e-3 * torch.eye(width)) * _log_uniform(0.1, 15, width, generator)
-
-
-def _uniform(low: float, high: float, width: int, generator: torch.Generator) -> Tensor:
-    return low + (high - low) * torch.rand(width, generator=generator, dtype=torch.float64)
-
-
-def _log_uniform(low: float, high: float, width: int, generator: torch.Generator) -> Tensor:
-    return _uniform(math.log(low), math.log(high), width, generator).exp()
