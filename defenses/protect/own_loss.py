@@ -1,0 +1,28 @@
+"""What trained defenses minimise beside their own term: the task's loss, and the distance to the victim's answers."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.checkpoints import StateDict
+from bench.game import DefenderView
+from bench.training import Examples, Objective, divergence
+
+
+def own_loss(victim: StateDict, view: DefenderView) -> Objective:
+    """CE(f_theta(x), y) + KL(f_victim(x) | f_theta(x)) on a batch of the defender's task.
+
+    The divergence is not in the papers, which train until the labels are learned: within a share of one fine-tuning,
+    on examples that the victim knows by heart, its soft answers keep the accuracy that labels alone would lose. Costs
+    a forward pass of the victim beside every step.
+    """
+    teacher, soft = view.model(victim), divergence(1.0)
+
+    def objective(model: nn.Module, batch: Examples) -> Tensor:
+        inputs, labels = batch[view.task]
+        with torch.no_grad():
+            taught = view.logits(teacher, view.task, inputs)
+        logits = view.logits(model, view.task, inputs)
+        return F.cross_entropy(logits, labels) + soft(logits, taught)
+
+    return objective

@@ -1,0 +1,93 @@
+"""Trap2: weights that work where they are, and fail wherever a merge would move them."""
+
+from typing import Annotated, Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor, nn
+
+import defenses
+from bench.checkpoints import StateDict
+from bench.game import DefenderView, Defense, DefenseConfig
+from bench.training import At, Examples, TrainingConfig, train
+from defenses.protect.own_loss import own_loss
+
+NEAR = (0.95, 1.05)
+"""Scales too close to 1 to be trapped."""
+
+
+class Trap2Config(TrainingConfig, DefenseConfig):
+    """Budget, the trap's weight and where it lies."""
+
+    steps: PositiveInt = 150
+    """Gradient steps, of two model evaluations each until the repair."""
+    lr: PositiveFloat = 5e-4
+    """Peak learning rate, annealed to zero along a cosine."""
+    batch_size: PositiveInt = 16
+    """Examples per step; the trap sees the same ones."""
+    trap: NonNegativeFloat = 0.5
+    """lambda; published: 0.005."""
+    low: NonNegativeFloat = 0.3
+    """Smallest trapped scale; published: 0.05."""
+    high: PositiveFloat = 0.95
+    """Largest trapped scale; published: 2."""
+    enough: PositiveFloat = 5.0
+    """Loss of a batch beyond which the trap pushes no further; published: none."""
+    repair: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Share of the steps, the last ones, without the trap; published: 0."""
+
+    @model_validator(mode="after")
+    def _some_scale(self) -> Self:
+        if max(min(self.high, NEAR[0]) - self.low, self.high - max(self.low, NEAR[1])) <= 0:
+            raise ValueError(f"no scale between low and high lies outside {NEAR}; lower low or raise high")
+        return self
+
+
+@defenses.register("trap2")
+class Trap2(Defense):
+    """Train the task vector tau = theta - theta0 so that only its own length works:
+
+        min L(theta0 + tau) - lambda E_s[w(s) min(L(theta0 + s tau), c)],   w(s) = 1/s,
+        s uniform in [low, high] without (0.95, 1.05);  the last steps minimise L alone
+
+    Claims: merging, which scales task vectors, destroys the protected task, while the model alone stays accurate; no
+    rewriting of weights is involved, so that there is no symmetry to undo. Against free-riders who merge with common
+    coefficients; they know the code, not the draws. Broken by who leaves the victim at s = 1 and scales the donors
+    alone (``victim-first``; ``task-arithmetic(scale=per-model)`` with labels), at the donors' cost: a trap also makes
+    the victim less tolerant of what is added to it.
+
+    Published: lambda 0.005, low 0.05, high 2, no bound c, gradients clipped at 1 (kept). There the trap grows through
+    a whole fine-tuning from theta0. Deviations: this one continues from the finished victim within a fraction of that,
+    in which 0.005 changes nothing measurable; a lambda that does makes the loss run away without c, and accuracy comes
+    back in the steps without trap. Scales above 1 are rarely merged at, and a draw spent there is missing below. L adds
+    the divergence from the victim's answers (``own_loss``).
+    """
+
+    paper = "arXiv 2601.21898"
+    Config = Trap2Config
+
+    def protect(self, victim: StateDict, view: DefenderView) -> StateDict:
+        """The victim, trained on."""
+        config: Trap2Config = self.config
+        own, base = own_loss(victim, view), view.base
+        trapped = iter(range(round((1 - config.repair) * config.steps)))
+
+        def objective(model: nn.Module, batch: Examples) -> Tensor:
+            loss = own(model, batch)
+            if next(trapped, None) is None:
+                return loss
+            inputs, labels = batch[view.task]
+            s = random_scale(config.low, config.high, view.generator)
+            moved = At(model, {name: base[name] + s * (p - base[name]) for name, p in model.named_parameters()})
+            there = F.cross_entropy(view.logits(moved, view.task, inputs), labels)
+            return loss - config.trap / s * there.clamp(max=config.enough)
+
+        return train(victim, {view.task: view.train()}, objective, view, config, clip=1.0)
+
+
+def random_scale(low: float, high: float, generator: torch.Generator) -> float:
+    """A number uniform in [low, high] without NEAR, which must leave something."""
+    below, above = max(0.0, min(high, NEAR[0]) - low), max(0.0, high - max(low, NEAR[1]))
+    draw = (below + above) * torch.rand((), generator=generator).item()
+    return low + draw if draw < below else high - (below + above - draw)
