@@ -1,0 +1,34 @@
+"""Victim first: task arithmetic that leaves the victim nearly its own length."""
+
+from collections.abc import Mapping
+
+from pydantic import NonNegativeFloat
+
+import attacks
+from bench.checkpoints import StateDict
+from bench.game import AttackerView
+from bench.merging import TaskVectors, add_task_vector, default_scale
+
+
+@attacks.merger("victim-first", paper="ours, against arXiv 2601.21898")
+def victim_first(
+    models: Mapping[str, StateDict],
+    view: AttackerView,
+    *,
+    scale: NonNegativeFloat = 0.85,
+    donors: NonNegativeFloat | None = None,
+) -> StateDict:
+    """Task arithmetic with a coefficient of its own for the victim, and without data:
+
+        theta_m = theta0 + s tau_v + lambda sum_d tau_d
+
+    A defense that trains the victim to fail at s < 1 leaves it whole at ``scale`` s = 1, so that it is the donors'
+    coefficient lambda, ``donors``, that must balance the two; null means task arithmetic's published one. Near s = 1
+    the victim's skill is back, but its trap costs the donors theirs at any lambda: the default s stops where they
+    still qualify. Longer donors, up to the victim's own norm, were measured not to help. With labels,
+    ``task-arithmetic(scale=per-model)`` finds all coefficients.
+    """
+    weight = default_scale(len(models)) if donors is None else donors
+    weights = [scale, *[weight] * (len(models) - 1)]
+    vectors = TaskVectors(list(models.values()), view.base, weights)
+    return add_task_vector(view.base, vectors.elementwise(lambda stack: stack.sum(0)), 1.0)
