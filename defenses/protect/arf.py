@@ -40,7 +40,7 @@ class ARF(Defense):
     merging fails under that attack too, at under one point of accuracy. Against free-riders who know the base and the
     code, and align before they merge. Broken by ``gauge-anchor``, which keeps the function while it returns to the
     base's gauge. What the push adds lies along the task vector and *is* used by the function, so that an aligned merge
-    keeps the skill; it hurts the donors instead, which ``attention-shrink`` repairs.
+    keeps all of the skill; at most it hurts the donors, which ``attention-shrink`` repairs at little cost.
 
     Published: rho = 0.05, lambda = 1, in a fine-tuning from theta0. Deviations: continues from the finished victim,
     with the divergence from its answers in L (``own_loss``) and gradients clipped at 1. Each projection of each layer,

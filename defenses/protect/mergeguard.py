@@ -48,8 +48,9 @@ class MergeGuard(Defense):
 
     Claims: merging then loses much of the protected task (up to six sevenths of its accuracy, elsewhere a third), at
     up to 4.4 points of the model's own. Against free-riders who merge the weights as they are. What is taken back is
-    missing alone too: *not* function-preserving. Broken by no aligner, since no symmetry is used, and hardly needing
-    one: most of the skill is in what remains.
+    missing alone too: *not* function-preserving. No symmetry is used, so there is nothing to align: here
+    plain task arithmetic recovers three fifths of the skill or more, while the model alone keeps 91 to 98 % of its
+    accuracy. With ``taken=0.02`` it keeps 96 % or more, and nine tenths are recovered.
 
     Published: alpha = 0.01, k' = k = 0.1, beta = 1. The description leaves open what is important and what a layer
     is. Here an entry's importance is |tau'|, a layer is a module with its own tensors, and layers are critical in the

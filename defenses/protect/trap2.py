@@ -20,7 +20,7 @@ NEAR = (0.95, 1.05)
 class Trap2Config(TrainingConfig, DefenseConfig):
     """Budget, the trap's weight and where it lies."""
 
-    steps: PositiveInt = 150
+    steps: PositiveInt = 200
     """Gradient steps, of two model evaluations each until the repair."""
     lr: PositiveFloat = 5e-4
     """Peak learning rate, annealed to zero along a cosine."""
@@ -34,7 +34,7 @@ class Trap2Config(TrainingConfig, DefenseConfig):
     """Largest trapped scale; published: 2."""
     enough: PositiveFloat = 5.0
     """Loss of a batch beyond which the trap pushes no further; published: none."""
-    repair: Annotated[float, Field(ge=0, le=1)] = 0.25
+    repair: Annotated[float, Field(ge=0, le=1)] = 0.3
     """Share of the steps, the last ones, without the trap; published: 0."""
 
     @model_validator(mode="after")
@@ -53,15 +53,16 @@ class Trap2(Defense):
 
     Claims: merging, which scales task vectors, destroys the protected task, while the model alone stays accurate; no
     rewriting of weights is involved, so that there is no symmetry to undo. Against free-riders who merge with common
-    coefficients; they know the code, not the draws. Broken by who leaves the victim at s = 1 and scales the donors
-    alone (``victim-first``; ``task-arithmetic(scale=per-model)`` with labels), at the donors' cost: a trap also makes
-    the victim less tolerant of what is added to it.
+    coefficients; they know the code, not the draws. Aligners change nothing. Who leaves the victim at s = 1 and scales
+    the donors alone gets its skill back, but the trap ruins the donors there. ``victim-first`` stops in between: up to a
+    quarter is recovered, and the donors just fail to qualify. Broken with data: ``distill`` or ``finetune`` on the merge.
 
-    Published: lambda 0.005, low 0.05, high 2, no bound c, gradients clipped at 1 (kept). There the trap grows through
-    a whole fine-tuning from theta0. Deviations: this one continues from the finished victim within a fraction of that,
-    in which 0.005 changes nothing measurable; a lambda that does makes the loss run away without c, and accuracy comes
-    back in the steps without trap. Scales above 1 are rarely merged at, and a draw spent there is missing below. L adds
-    the divergence from the victim's answers (``own_loss``).
+    Published: lambda 0.005, low 0.05, high 2, no bound c, no repair, gradients clipped at 1 (kept). Deviations: those
+    train a whole fine-tuning from theta0; here the finished victim is trained on for a fraction of it, in which the
+    published values change nothing that can be measured. A lambda that does makes the loss run away without c, and
+    accuracy comes back in the last steps, without trap. A draw above 1, where few merges are, is missing below it. L
+    adds the divergence from the victim's answers (``own_loss``). The trap needs its examples: with half the
+    batch and 116 steps an image model's merge keeps most of its skill.
     """
 
     paper = "arXiv 2601.21898"
