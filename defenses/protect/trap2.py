@@ -54,15 +54,16 @@ class Trap2(Defense):
     Claims: merging, which scales task vectors, destroys the protected task, while the model alone stays accurate; no
     rewriting of weights is involved, so that there is no symmetry to undo. Against free-riders who merge with common
     coefficients; they know the code, not the draws. Aligners change nothing. Who leaves the victim at s = 1 and scales
-    the donors alone gets its skill back, but the trap ruins the donors there. ``victim-first`` stops in between: up to a
-    quarter is recovered, and the donors just fail to qualify. Broken with data: ``distill`` or ``finetune`` on the merge.
+    the donors alone gets its skill back, but the trap ruins the donors there. ``victim-first`` stops in between: up to
+    a quarter is recovered, and the donors just fail to qualify. Broken with data on images: ``distill`` or ``finetune``
+    on the merge recover nearly all.
 
     Published: lambda 0.005, low 0.05, high 2, no bound c, no repair, gradients clipped at 1 (kept). Deviations: those
-    train a whole fine-tuning from theta0; here the finished victim is trained on for a fraction of it, in which the
+    train a whole fine-tuning from theta0; here the finished victim is trained on, in fewer steps, in which the
     published values change nothing that can be measured. A lambda that does makes the loss run away without c, and
     accuracy comes back in the last steps, without trap. A draw above 1, where few merges are, is missing below it. L
-    adds the divergence from the victim's answers (``own_loss``). The trap needs its examples: with half the
-    batch and 116 steps an image model's merge keeps most of its skill.
+    adds the divergence from the victim's answers (``own_loss``). The trap needs its examples: with half the batch and
+    116 steps an image model's merge keeps most of its skill.
     """
 
     paper = "arXiv 2601.21898"
