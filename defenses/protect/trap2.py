@@ -59,8 +59,8 @@ class Trap2(Defense):
     on the merge recover nearly all.
 
     Published: lambda 0.005, low 0.05, high 2, no bound c, no repair, gradients clipped at 1 (kept). Deviations: those
-    train a whole fine-tuning from theta0; here the finished victim is trained on for 200 steps, after which,
-    with the published values, a merge still has all of its skill. A lambda that does makes the loss run away without c, and
+    train a whole fine-tuning from theta0; here the finished victim is trained on for 200 steps, after which, with the
+    published values, a merge still has all of its skill. A lambda that does more makes the loss run away without c, and
     accuracy comes back in the last steps, without trap. A draw above 1, where few merges are, is missing below it. L
     adds the divergence from the victim's answers (``own_loss``). The trap needs its examples: with half the batch and
     116 steps an image model's merge keeps most of its skill.
