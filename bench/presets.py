@@ -107,6 +107,25 @@ AUTO = (
 )
 """The standard ensemble, in the order in which it is played; ``mergearena auto check`` compares it with the rest."""
 
+_SCALED = "params(scaling=nonsymmetric"
+# A canonical spelling leaves out the default rate, 0.2.
+_DROPOUT = tuple(
+    f"{_SCALED}, dropout={reading}{rate})"
+    for reading in ("task-vector", "weights")
+    for rate in (", rate=0.1", "", ", rate=0.4", ", rate=0.6", ", rate=0.8")
+)
+_AGAINST_DROPOUT = (
+    "identity > task-arithmetic",
+    "identity > average",
+    f"{_ALIGNED} > task-arithmetic",
+    f"{_ALIGNED} > average",
+    f"{_ALIGNED} > ties",
+    f"{_ALIGNED} > dare",
+    "activation-matching(similarity=correlation)+gauge-anchor > task-arithmetic",
+    f"{_ALIGNED} > adamerging",
+    f"{_ALIGNED} > task-arithmetic > finetune",
+)
+
 # Pairs whose tasks differ and whose victims gain much: what there is to steal is plain after three matches.
 _QUICK = {
     "embedded": (("animals", "mnist"), ("fashion", "letters"), ("textures", "digits")),
@@ -124,7 +143,7 @@ class Preset:
     attacks: tuple[str, ...]
 
 
-NAMES = ("quick", "standard", "catalogue", "full")
+NAMES = ("quick", "standard", "catalogue", "full", "dropout")
 
 
 def preset(name: str, suite: str, tasks: Sequence[str]) -> Preset:
@@ -133,7 +152,8 @@ def preset(name: str, suite: str, tasks: Sequence[str]) -> Preset:
     ``quick`` plays three matches once, with a few representative attacks; ``standard``, the official board, makes every
     task a victim once with three seeds (two on ``text``), against the naive attack and ``auto``; ``catalogue`` plays
     every pipeline on two matches (one on ``text``); ``full`` plays all ordered pairs, every victim against all other
-    tasks at once, three seeds, every pipeline.
+    tasks at once, three seeds, every pipeline; ``dropout`` sweeps the rate of ``params``'s dropout pruning on the
+    matches of ``quick``.
 
     Raises:
         UnknownName: there is none of that name.
@@ -154,6 +174,9 @@ def preset(name: str, suite: str, tasks: Sequence[str]) -> Preset:
         every = (*permutations(tasks, 2), *many)
         single_donors = tuple(f"donors-only(donor={i})" for i in range(len(tasks) - 1))
         return Preset(_matches(suite, every), (0, 1, 2), DEFENSES, (*BASELINES, *single_donors, *CATALOGUE))
+    if name == "dropout":
+        defenses = ("none", f"{_SCALED})", *_DROPOUT)
+        return Preset(_matches(suite, pairs), (0,), defenses, (*_FEW_BASELINES, *_AGAINST_DROPOUT))
     raise UnknownName(f"unknown preset {name!r}; there are: {', '.join(NAMES)}")
 
 

@@ -178,8 +178,9 @@ def test_presets_name_real_tasks_and_players_in_canonical_spelling(suite, name):
 def test_preset_sizes(suite):
     tasks = tuple(suite.tasks)
     n = len(tasks)
-    quick, standard, catalogue, full = (preset(name, suite.name, tasks) for name in presets.NAMES)
+    quick, standard, catalogue, full, dropout = (preset(name, suite.name, tasks) for name in presets.NAMES)
     assert (len(quick.matches), quick.seeds) == (3, (0,))
+    assert (dropout.matches, dropout.seeds) == (quick.matches, quick.seeds)
     assert len(catalogue.matches) == (1 if suite.name == "text" else 2)
     assert sorted(match.victim for match in standard.matches) == sorted(tasks)
     assert len(standard.seeds) == (2 if suite.name == "text" else 3)
@@ -209,6 +210,19 @@ def test_every_preset_has_what_scores_need(name):
     assert {Tier.DATA_FREE, Tier.LABELLED} <= floors
 
 
+def test_dropout_sweeps_both_readings_and_nothing_else(suite):
+    grid = preset("dropout", suite.name, tuple(suite.tasks))
+    unprotected, *released = (parse_defense(text).defenses[0] for text in grid.defenses)
+    unpruned, *pruned = (link.config for link in released)
+    assert unprotected.name == "none"
+    assert unpruned.dropout == "none"
+    assert [(config.dropout, config.rate) for config in pruned] == [
+        (reading, rate) for reading in ("task-vector", "weights") for rate in (0.1, 0.2, 0.4, 0.6, 0.8)
+    ]
+    assert {config.scaling for config in (unpruned, *pruned)} == {"nonsymmetric"}
+    assert {parse_attack(a).tier for a in grid.attacks if a not in presets.BASELINES} == set(Tier)
+
+
 def test_auto_is_part_of_the_catalogue_and_goes_from_tier_to_tier():
     assert set(presets.AUTO) <= set(presets.CATALOGUE)
     ranks = [parse_attack(a).tier.rank for a in presets.AUTO]
@@ -224,5 +238,7 @@ def test_a_tier_leaves_out_what_it_does_not_allow():
 
 
 def test_an_unknown_preset_lists_those_there_are():
-    with pytest.raises(UnknownName, match="unknown preset 'fast'; there are: quick, standard, catalogue, full"):
+    with pytest.raises(
+        UnknownName, match="unknown preset 'fast'; there are: quick, standard, catalogue, full, dropout"
+    ):
         preset("fast", "tiny", TASKS)
