@@ -26,11 +26,14 @@ def scale_normalization(released: StateDict, view: AttackerView, *, method: Meth
     heads are matched. Under rotary embeddings the channels of a pair share their scale.
 
     The weight (and bias) of a norm trade scale with the columns of the layers that read it: least squares on the norm
-    itself, before the rest, since its scale shows in everything that reads it. The linear branch of a gated MLP, ``up``
-    against ``down``, is set by the ratio with the sign of the rows' inner product.
+    itself, of either sign where the map allows it, before the rest, since its scale shows in everything that reads it.
+    The linear branch of a gated MLP, ``up`` against ``down``, is set by the ratio with the sign of the rows' inner
+    product.
     """
     architecture, base = view.architecture, view.base
-    norms = {group.name: _least_squares(*_both(group.times, released, base)) for group in architecture.norms}
+    norms = {
+        group.name: _least_squares(*_both(group.times, released, base), group.signed) for group in architecture.norms
+    }
     state = architecture.apply(released, Element(norms=norms))
     gauges = {}
     for group in architecture.attentions:
@@ -69,10 +72,10 @@ def _both(axes: Iterable[Axis], released: StateDict, base: StateDict) -> tuple[T
     return ours, theirs
 
 
-def _least_squares(rows: Tensor, base: Tensor) -> Tensor:
-    """The positive s with s * rows nearest to base, over the last axis; 1 where there is none."""
+def _least_squares(rows: Tensor, base: Tensor, signed: bool = False) -> Tensor:
+    """The s with s * rows nearest to base, over the last axis, not zero, positive unless signed; 1 where none is."""
     scale = (rows * base).sum(-1) / rows.square().sum(-1).clamp(min=torch.finfo(rows.dtype).tiny)
-    return torch.where(scale > 0, scale, 1.0)
+    return torch.where((scale != 0) if signed else (scale > 0), scale, 1.0)
 
 
 def _ratio(q: Tensor, k: Tensor, q0: Tensor, k0: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Aligners: exact optima, exact inverses, and functions left unchanged."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -160,6 +161,31 @@ def test_scale_normalization_undoes_every_scale_of_the_base(view, method):
     back = scale_normalization(view.architecture.apply(rescaled(view, "diagonal"), element), view, method=method)
     for key, value in view.base.items():
         torch.testing.assert_close(back[key], value, rtol=1e-9, atol=1e-9)
+
+
+def half_negative(groups):
+    """A factor per channel, negative at every other."""
+    g = torch.Generator().manual_seed(1)
+    sizes = {c.name: 0.1 + torch.rand(c.width, generator=g, dtype=torch.float64) for c in groups}
+    return {name: size * (-1.0) ** torch.arange(len(size)) for name, size in sizes.items()}
+
+
+def test_scale_normalization_undoes_negative_scales(view):
+    norms, branches = view.architecture.norms, view.architecture.scales
+    element = Element(scales=half_negative(branches), norms=half_negative(norms))
+    back = scale_normalization(view.architecture.apply(view.base, element), view)
+    for key, value in view.base.items():
+        torch.testing.assert_close(back[key], value, rtol=1e-9, atol=1e-9)
+
+
+def test_scale_normalization_keeps_the_sign_of_a_norm_that_has_none_to_give(view):
+    norms = view.architecture.norms
+    released = view.architecture.apply(view.base, Element(norms=half_negative(norms)))
+    view.architecture = replace(view.architecture, norms=tuple(replace(norm, signed=False) for norm in norms))
+    back = scale_normalization(released, view)
+    for key in {axis.key for norm in norms for axis in norm.times}:
+        torch.testing.assert_close(back[key][1::2], released[key][1::2], rtol=0, atol=0)
+        torch.testing.assert_close(back[key][::2], view.base[key][::2], rtol=1e-9, atol=1e-9)
 
 
 def test_the_norm_ratio_does_not_look_at_directions(view):
