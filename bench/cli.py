@@ -43,7 +43,7 @@ SuiteOption = Annotated[str, typer.Option("--suite", help="Suite to play: embedd
 @app.command()
 def run(
     suite: SuiteOption = "embedded",
-    preset: Annotated[str, typer.Option(help="quick, standard, catalogue or full.")] = "quick",
+    preset: Annotated[str, typer.Option(help="quick, standard, catalogue, full or dropout.")] = "quick",
     defense: Annotated[
         list[str] | None,
         typer.Option(help="Defense to play instead of the preset's, as in 'params(scaling=symmetric)'. Repeatable."),
@@ -159,9 +159,11 @@ def zoo_build(
 @board_app.command("build")
 def leaderboard_build(
     records: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("leaderboard/records"),
-    out: Annotated[Path, typer.Option(help="Where to write the board.")] = Path("leaderboard/leaderboard.json"),
+    out: Annotated[Path, typer.Option(help="Where to write the board; its page goes beside it, as .html.")] = Path(
+        "leaderboard/leaderboard.json"
+    ),
 ) -> None:
-    """Build leaderboard.json from records: the same records give the same bytes."""
+    """Build the board from records, as JSON and as a page beside it: the same records give the same bytes."""
     from bench import play_command
 
     play_command.build_board(records, out, _console())

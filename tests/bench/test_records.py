@@ -39,6 +39,18 @@ def test_read_all_orders_by_id_and_overwriting_keeps_one_file(tmp_path):
     assert list(records.read_all(tmp_path)) == sorted(some, key=lambda r: r.id)
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_files_have_the_mode_that_the_umask_leaves(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        record = records.write(make_record(), tmp_path)
+        other = tmp_path / "board.json"
+        records.write_text(other, "{}")
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in (record, other)] == [mode, mode]
+
+
 @pytest.fixture(params=["fsync", "replace"])
 def fill_the_disk(request, monkeypatch):
     """A function after which writing, or else renaming, is refused."""
