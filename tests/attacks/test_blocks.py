@@ -6,8 +6,12 @@ import pytest
 import torch
 
 from attacks.align.block_matching import block_matching, products, similarities
+from attacks.align.residual_matching import residual_matching
+from attacks.align.transplant import transplant
 from bench.architecture import Axis, Element, MLPGroup, ScaleGroup, architecture_of
-from conftest import close, decoder, random_element, randomized
+from bench.errors import TierViolation, UnsupportedArchitecture
+from bench.game import Tier
+from conftest import close, decoder, outputs, random_element, randomized
 from tiny_suite import vision_tower
 
 
@@ -137,8 +141,6 @@ def test_similarities_are_cosines_without_what_all_blocks_share():
 
 
 def test_a_residual_stream_is_matched_before_the_blocks(view):
-    from attacks.align.residual_matching import residual_matching
-
     stream = view.architecture.residual
     if stream is None:
         pytest.skip("no symmetry of the stream")
@@ -146,3 +148,115 @@ def test_a_residual_stream_is_matched_before_the_blocks(view):
     released = exchanged(view.victim, view.architecture.mlps, orders(len(view.architecture.mlps), 0)[0])
     released = view.architecture.apply(released, Element(residual=order))
     assert_same(block_matching(residual_matching(released, view), view), view.victim)
+
+
+@pytest.fixture
+def answering(family):
+    """A view of each family whose examples are random inputs; its victim has the base's hidden units."""
+    model, g = family(1), torch.Generator().manual_seed(0)
+    base = {k: v.clone() for k, v in model.state_dict().items()}
+    inputs = torch.randint(1, 40, (32, 9), generator=g)
+    if not hasattr(model, "config"):
+        inputs = torch.randn(32, 3, 14, 14, generator=g, dtype=torch.float64)
+
+    def loaded(state):
+        fresh = family(1)
+        fresh.load_state_dict(state)
+        return fresh
+
+    architecture = architecture_of(model)
+    hidden = {axis.key for group in architecture.mlps for axis in group.axes if axis.dim == 0}
+    state = {k: base[k] if k in hidden else v for k, v in nearby(base, 0.1).items()}
+    return SimpleNamespace(
+        architecture=architecture,
+        base=base,
+        state=state,
+        victim="a",
+        model=loaded,
+        logits=lambda model, _, inputs: model(inputs),
+        unlabelled=lambda _: inputs,
+    )
+
+
+def shuffled(view):
+    g = torch.Generator().manual_seed(0)
+    orders = {group.name: torch.randperm(group.width, generator=g) for group in view.architecture.mlps}
+    return view.architecture.apply(view.state, Element(orders))
+
+
+@pytest.mark.parametrize("batch_size", [5, 32])
+def test_output_weights_come_back_in_the_order_of_the_bases_units(answering, batch_size):
+    """All tensors, with a ridge that is next to nothing: the function is the released one's."""
+    view = answering
+    released = shuffled(view)
+    kept = {k: v.clone() for k, v in released.items()}
+    back = transplant(released, view, ridge=1e-14, batch_size=batch_size)
+    for key, value in view.state.items():
+        torch.testing.assert_close(back[key], value, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(outputs(view.model(back)), outputs(view.model(released)))
+    assert_same(released, kept)
+
+
+def test_a_large_ridge_returns_the_bases_mlps(answering):
+    view = answering
+    back = transplant(shuffled(view), view, ridge=1e14)
+    for key in {k for group in view.architecture.mlps for k in group.keys}:
+        torch.testing.assert_close(back[key], view.base[key], rtol=1e-9, atol=1e-9)
+
+
+def passing(view, state, path):
+    """What enters and leaves a layer, positions x width, with a 1 for its bias if it has one."""
+    model, seen = view.model(state), []
+    layer = model.get_submodule(path)
+    layer.register_forward_hook(lambda _, arguments, output: seen.extend((arguments[0], output)))
+    with torch.no_grad():
+        view.logits(model, "a", view.unlabelled("a"))
+    entering, leaving = (x.flatten(0, -2) for x in seen)
+    ones = entering.new_ones(len(entering), 0 if layer.bias is None else 1)
+    return torch.cat([entering, ones], 1), leaving
+
+
+def weights(view, state, path):
+    """A layer's weight, out x in, with its bias as a last column if it has one."""
+    layer = view.model(state).get_submodule(path)
+    columns = [layer.weight] if layer.bias is None else [layer.weight, layer.bias[:, None]]
+    return torch.cat([column.detach() for column in columns], 1)
+
+
+def test_output_weights_solve_the_ridge_regression(answering):
+    """Where no weights fit exactly, the gradient is zero: (W h0 - f) h0^T + ridge m (W - W0) = 0.
+
+    Every MLP's h0 is seen on what enters it in the released model: only its own units are the base's.
+    """
+    view, ridge, g = answering, 0.3, torch.Generator().manual_seed(5)
+    groups = view.architecture.mlps
+    hidden = {group.name: [axis.key for axis in group.axes if axis.dim == 0] for group in groups}
+    released = dict(view.state)
+    for key in (key for keys in hidden.values() for key in keys):
+        released[key] = torch.randn(released[key].shape, generator=g, dtype=torch.float64)
+    back = transplant(released, view, ridge=ridge)
+    for group in groups:
+        path = next(axis.key for axis in group.axes if axis.dim == 1).rpartition(".")[0]
+        h0, _ = passing(view, {**released, **{key: view.base[key] for key in hidden[group.name]}}, path)
+        _, f = passing(view, released, path)
+        w, w0 = (weights(view, state, path) for state in (back, view.base))
+        pull, gram = (h0 @ w.T - f).T @ h0, h0.T @ h0
+        assert (pull + ridge * gram.diagonal().mean() * (w - w0)).abs().max() < 1e-9 * pull.abs().max()
+        assert all(torch.equal(back[key], view.base[key]) for key in hidden[group.name])
+
+
+def test_a_transplant_reads_the_victims_examples_alone_in_the_tier_that_allows_it(attacker):
+    view = attacker(tier=Tier.UNLABELLED)
+    transplant(view.released, view)
+    assert view.reads.unlabelled == {view.victim: 20}
+    assert not view.reads.labelled
+    with pytest.raises(TierViolation):
+        transplant(view.released, attacker())
+
+
+def test_a_transplant_of_units_that_no_layer_reads_by_columns_is_refused(answering):
+    group = answering.architecture.mlps[0]
+    rows = MLPGroup(group.name, group.width, tuple(axis for axis in group.axes if axis.dim == 0))
+    view = SimpleNamespace(**{**vars(answering), "architecture": SimpleNamespace(mlps=(rows,))})
+    with pytest.raises(UnsupportedArchitecture, match=group.name):
+        transplant(answering.state, view)
