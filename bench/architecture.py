@@ -9,7 +9,7 @@ neither ever names a parameter. Letters used throughout:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -34,6 +34,7 @@ __all__ = [
     "Residual",
     "ScaleGroup",
     "architecture_of",
+    "exchanged",
 ]
 
 
@@ -111,6 +112,28 @@ class Architecture:
                 )
             self.residual.transform(moved, element.residual)
         return moved
+
+
+def exchanged(architecture: Architecture, state: Mapping[str, Tensor], order: Sequence[int]) -> StateDict:
+    """The state with its attention layers and MLPs in another order: place i gets the tensors of layer ``order[i]``.
+
+    Not a symmetry: the function changes. Norms and output biases stay in their places. The tensors are those of
+    ``state``, so that gradients flow through.
+
+    Raises:
+        ArenaError: ``order`` is not an order of this model's layers, or layers that change places differ in shape.
+    """
+    moved = dict(state)
+    kinds: list[Sequence[AttentionGroup | MLPGroup]] = [architecture.attentions, architecture.mlps]
+    for groups in kinds:
+        if sorted(order) != list(range(len(groups))):
+            raise ArenaError(f"an order of {len(groups)} layers holds each of 0..{len(groups) - 1} once, not {order}")
+        for place, source in zip(groups, order, strict=True):
+            for key, taken in zip(place.keys, groups[source].keys, strict=True):
+                if state[key].shape != state[taken].shape:
+                    raise ArenaError(f"{taken} cannot take the place of {key}: their shapes differ")
+                moved[key] = state[taken]
+    return moved
 
 
 class _Named(Protocol):

@@ -1,0 +1,58 @@
+"""To be trained back into a victim's function: what the network must imitate, and what a budget buys."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.checkpoints import StateDict
+from bench.game import DefenderView
+from bench.training import Examples, Objective, divergence
+
+TEMPERATURE = 2.0
+FEATURES = 10.0
+"""Weight of the features' distance."""
+
+
+def imitation(victim: StateDict, view: DefenderView) -> Objective:
+    """CE(f(x), y) + KL_2(f_victim(x) | f(x)) + 10 (1 - cos(h(x), h_victim(x))),  h: the encoder's features.
+
+    KL at temperature 2 (arXiv 1503.02531, its factor 4 included). Pictures are shifted by up to a fourteenth of their
+    side first, around the edges, so that a few thousand of them last for ten passes.
+    """
+    teacher, soft = view.model(victim), divergence(TEMPERATURE)
+    suite, head = view.suite, view.suite.head(view.task)
+
+    def features(model: nn.Module, inputs: Tensor) -> Tensor:
+        return F.normalize(suite.features(model, inputs), dim=-1)
+
+    def objective(model: nn.Module, batch: Examples) -> Tensor:
+        inputs, labels = batch[view.task]
+        inputs = shifted(inputs, view.generator)
+        with torch.no_grad():
+            taught = features(teacher, inputs)
+        ours = features(model, inputs)
+        logits = ours @ head.T
+        distance = (1 - (ours * taught).sum(-1)).mean()
+        return F.cross_entropy(logits, labels) + soft(logits, taught @ head.T) + FEATURES * distance
+
+    return objective
+
+
+def shifted(inputs: Tensor, generator: torch.Generator) -> Tensor:
+    """A batch of pictures (B x C x H x W) moved together by a random step; anything else as it is."""
+    if inputs.ndim != 4 or not inputs.is_floating_point():
+        return inputs
+    reach = inputs.shape[-1] // 14
+    move = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
+    return inputs.roll(move, (2, 3))
+
+
+def split_budget(share: float, passes: float, view: DefenderView) -> tuple[int, int]:
+    """Steps and batch size that spend a share of one fine-tuning's example passes.
+
+    ``passes``: of forward and backward per example and step. Batches and steps grow alike with the budget, seven steps
+    for every example of a batch: 450 steps of 64 for 28,800 examples.
+    """
+    examples = share * view.suite.fine_tuning_examples / passes
+    batch_size = max(1, round((examples / 7) ** 0.5))
+    return max(1, int(examples / batch_size)), batch_size
