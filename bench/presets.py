@@ -19,10 +19,43 @@ DEFENSES = (
     "params(dropout=task-vector)",
     "params(dropout=weights)+params(scaling=symmetric)",
 )
-_EVERY_MODE = ("none", "params", "params(scaling=nonsymmetric)", "params(dropout=weights)+params(scaling=symmetric)")
+_PUBLISHED = (
+    *DEFENSES,
+    "mergelock",
+    "mergebarrier",
+    "mergeguard",
+    "mergeguard(taken=0.02)",
+    "trap2",
+    "arf",
+)
+_OURS = ("shuffle-heads", "shuffle-heads+mergelock+params(scaling=nonsymmetric)", "moat", "relocate")
+_WITH_RESIDUAL = (
+    "residual",
+    "gated-scale(norms=true)",
+    "residual+shuffle-heads+mergelock+params(scaling=nonsymmetric)",
+)
+"""Defenses that need a residual stream or norms that can be moved, which the encoder of ``text`` has not."""
+_AGAINST_CATALOGUE = (
+    "none",
+    "params",
+    "params(scaling=nonsymmetric)",
+    "params(dropout=weights)+params(scaling=symmetric)",
+    "trap2",
+    "arf",
+    "moat",
+)
 BASELINES = ("base-only", "donors-only", "adamerge-donors", "finetune-base", "finetune-donors")
 _ALIGNED = "weight-matching+gauge-anchor"
-_EVERY_SYMMETRY = "residual-matching+head-matching+weight-matching+gauge-anchor"
+_EVERY_SYMMETRY = (
+    "residual-matching+block-matching+head-matching+weight-matching+gauge-anchor+scale-normalization+gauge-anchor"
+)
+_ADAPTIVE = (
+    "identity > victim-first",
+    f"{_ALIGNED}+attention-shrink > task-arithmetic",
+    "transplant > task-arithmetic",
+    "block-matching+transplant > task-arithmetic",
+)
+"""Written against one defense: Trap2, ARF, and, with the block matching of the other steps of ``auto``, moat."""
 REPRESENTATIVE = (
     "identity > task-arithmetic",
     "weight-matching > task-arithmetic",
@@ -91,8 +124,9 @@ _RECOVERIES = (
 )
 CATALOGUE = (
     *(f"{aligner} > task-arithmetic" for aligner in _ALIGNERS),
-    *(f"{_ALIGNED} > {merge}" for merge in _MERGES),
-    *(f"{_ALIGNED} > task-arithmetic > {recovery}" for recovery in _RECOVERIES),
+    *(f"{_EVERY_SYMMETRY} > {merge}" for merge in _MERGES),
+    *(f"{_EVERY_SYMMETRY} > task-arithmetic > {recovery}" for recovery in _RECOVERIES),
+    *_ADAPTIVE,
     *(f"identity > {merge}" for merge in ("average", "ties", "regmean", "task-arithmetic(scale=per-model)")),
     "identity > task-arithmetic > finetune(steps=100)",
     "distill-base",
@@ -101,9 +135,11 @@ CATALOGUE = (
 AUTO_NAME = "auto"
 AUTO = (
     f"{_EVERY_SYMMETRY} > task-arithmetic",
-    f"{_ALIGNED} > dare",
-    f"{_ALIGNED} > adamerging",
-    f"{_ALIGNED} > task-arithmetic > finetune(steps=100)",
+    f"{_EVERY_SYMMETRY} > dare",
+    *_ADAPTIVE[:2],
+    f"{_EVERY_SYMMETRY} > adamerging",
+    *_ADAPTIVE[2:],
+    f"{_EVERY_SYMMETRY} > task-arithmetic > finetune(steps=100)",
 )
 """The standard ensemble, in the order in which it is played; ``mergearena auto check`` compares it with the rest."""
 
@@ -165,19 +201,25 @@ def preset(name: str, suite: str, tasks: Sequence[str]) -> Preset:
         naive = (REPRESENTATIVE[0], AUTO_NAME)
         ring = tuple(zip(tasks, (*tasks[1:], tasks[0]), strict=True))
         seeds = (0, 1) if suite == "text" else (0, 1, 2)
-        return Preset(_matches(suite, ring), seeds, DEFENSES, (*BASELINES, *naive))
+        return Preset(_matches(suite, ring), seeds, _every_defense(suite), (*BASELINES, *naive))
     if name == "catalogue":
         few = pairs[: 1 if suite == "text" else 2]
-        return Preset(_matches(suite, few), (0,), _EVERY_MODE, (*BASELINES, *CATALOGUE))
+        return Preset(_matches(suite, few), (0,), _AGAINST_CATALOGUE, (*BASELINES, *CATALOGUE))
     if name == "full":
         many = tuple((victim, *(t for t in tasks if t != victim)) for victim in tasks)
         every = (*permutations(tasks, 2), *many)
         single_donors = tuple(f"donors-only(donor={i})" for i in range(len(tasks) - 1))
-        return Preset(_matches(suite, every), (0, 1, 2), DEFENSES, (*BASELINES, *single_donors, *CATALOGUE))
+        return Preset(
+            _matches(suite, every), (0, 1, 2), _every_defense(suite), (*BASELINES, *single_donors, *CATALOGUE)
+        )
     if name == "dropout":
         defenses = ("none", f"{_SCALED})", *_DROPOUT)
         return Preset(_matches(suite, pairs), (0,), defenses, (*_FEW_BASELINES, *_AGAINST_DROPOUT))
     raise UnknownName(f"unknown preset {name!r}; there are: {', '.join(NAMES)}")
+
+
+def _every_defense(suite: str) -> tuple[str, ...]:
+    return (*_PUBLISHED, *_OURS, *(() if suite == "text" else _WITH_RESIDUAL))
 
 
 def _matches(suite: str, groups: Sequence[Sequence[str]]) -> tuple[Match, ...]:
@@ -201,6 +243,7 @@ def parse_match(text: str, suite: str, tasks: Sequence[str]) -> Match:
 
 def unplayed() -> list[str]:
     """Registered players that no preset plays; empty in this project, which a test asserts."""
-    played = {link.name for text in DEFENSES for link in parse_defense(text).defenses}
+    every = _every_defense("embedded")
+    played = {link.name for text in every for link in parse_defense(text).defenses}
     played |= {stage.name for text in (*BASELINES, *CATALOGUE) for stage in parse_attack(text).stages}
     return [player.name for player in players() if player.name not in played]

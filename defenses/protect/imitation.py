@@ -47,12 +47,16 @@ def shifted(inputs: Tensor, generator: torch.Generator) -> Tensor:
     return inputs.roll(move, (2, 3))
 
 
-def split_budget(share: float, passes: float, view: DefenderView) -> tuple[int, int]:
+def split_budget(share: float, passes: float, steps: int, view: DefenderView) -> tuple[int, int]:
     """Steps and batch size that spend a share of one fine-tuning's example passes.
 
-    ``passes``: of forward and backward per example and step. Batches and steps grow alike with the budget, seven steps
-    for every example of a batch: 450 steps of 64 for 28,800 examples.
+    Args:
+        share: of one fine-tuning of the victim from the base.
+        passes: forward and backward together, per example and step; a forward alone is a third.
+        steps: for every example of a batch. Batches and steps grow alike with the budget: at 7, 28,800 examples are
+            450 steps of 64.
+        view: whose suite says how many passes a fine-tuning takes.
     """
     examples = share * view.suite.fine_tuning_examples / passes
-    batch_size = max(1, round((examples / 7) ** 0.5))
+    batch_size = max(1, round((examples / steps) ** 0.5))
     return max(1, int(examples / batch_size)), batch_size

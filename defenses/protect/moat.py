@@ -26,8 +26,8 @@ class Moat(Defense):
 
     Why it holds: as released, no block stands where the base has it, so that a merge mixes unrelated weights: it
     fails for victim and donors alike. An exchange is no symmetry, so no aligner that keeps the function undoes it. Who
-    knows this code puts the blocks back (``block-matching``) and is in the base's order again, where the same weights were
-    trained to fail, at full length (s = 1) as on the way to it. Trap2 cannot do that: there s = 1 must work.
+    knows this code puts the blocks back (``block-matching``) and is in the base's order again, where the same weights
+    were trained to fail, at full length (s = 1) as on the way to it. Trap2 cannot do that: there s = 1 must work.
 
     Threat model: against free-riders who know the base and this code and have weights only, or unlabelled examples too.
     Not against ``distill``, which needs answers alone, nor against fine-tuning on labels.
@@ -62,7 +62,7 @@ class Moat(Defense):
         base, task = view.base, view.task
         order = neighbours(len(view.architecture.attentions))
         copy = imitation(victim, view)
-        steps, batch_size = split_budget(config.budget, 4 / 3 + 1 / config.every, view)
+        steps, batch_size = split_budget(config.budget, 4 / 3 + 1 / config.every, 7, view)
         countdown = iter(range(steps))
 
         def objective(model: nn.Module, batch: Examples) -> Tensor:

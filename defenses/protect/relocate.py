@@ -21,8 +21,8 @@ class Relocate(Defense):
         theta = argmin_theta L(theta),   from blocks in reverse order with the units of each MLP mixed, W_in -> G W_in,
                                          W_out -> W_out G^T, G random orthogonal
 
-    L is ``imitation`` of the victim. The start is made of the *base*: none of the victim's weights is in it. Neither step
-    keeps the function (the units are not linear): the start answers at random, and what training finds there has
+    L is ``imitation`` of the victim. The start is made of the *base*: none of the victim's weights is in it. Neither
+    step keeps the function (the units are not linear): the start answers at random, and what training finds there has
     no gauge in which it is close to the base.
 
     The reference at the upper end: what resistance costs when it is bought with training. Against everyone who has
@@ -36,14 +36,14 @@ class Relocate(Defense):
 
         budget: PositiveFloat = 2.0
         """Share of the example passes of fine-tuning the victim from the base."""
-        lr: PositiveFloat = 1e-3
+        lr: PositiveFloat = 2e-3
         """Peak learning rate at 64 examples per step; proportional to the batch."""
 
     def protect(self, victim: StateDict, view: DefenderView) -> StateDict:
         """The distilled network."""
         layers = len(view.architecture.attentions)
         start = exchanged(view.architecture, mixed(view), range(layers)[::-1])
-        steps, batch_size = split_budget(self.config.budget, 4 / 3, view)
+        steps, batch_size = split_budget(self.config.budget, 4 / 3, 70, view)
         budget = TrainingConfig(steps=steps, lr=self.config.lr * batch_size / 64, batch_size=batch_size)
         return train(start, {view.task: view.train()}, imitation(victim, view), view, budget, clip=1.0)
 
