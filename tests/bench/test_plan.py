@@ -194,11 +194,25 @@ def test_preset_sizes(suite):
 @pytest.mark.parametrize("name", ["catalogue", "full"])
 def test_the_wide_presets_have_every_player_and_every_baseline(name):
     grid = preset(name, "tiny", TASKS)
-    played = {link.name for text in grid.defenses for link in parse_defense(text).defenses}
-    played |= {stage.name for text in grid.attacks for stage in parse_attack(text).stages}
-    assert played == {player.name for player in players()}
+    attacks = {stage.name for text in grid.attacks for stage in parse_attack(text).stages}
+    assert attacks == {player.name for player in players() if player.kind != "defense"}
     assert set(presets.BASELINES) <= set(grid.attacks)
     assert {parse_attack(text).uses_victim for text in presets.BASELINES} == {False}
+
+
+@pytest.mark.parametrize("name", ["standard", "full"])
+def test_the_rankings_have_every_defense(name):
+    played = {link.name for text in preset(name, "tiny", TASKS).defenses for link in parse_defense(text).defenses}
+    assert played == {player.name for player in players() if player.kind == "defense"}
+
+
+def test_a_suite_meets_no_defense_that_its_encoder_cannot_carry(suite):
+    architecture = suite.architecture
+    links = {
+        x.name for text in preset("standard", suite.name, [*suite.tasks]).defenses for x in parse_defense(text).defenses
+    }
+    assert ("residual" in links) == (architecture.residual is not None)
+    assert ("gated-scale" in links) == bool(architecture.norms)
 
 
 @pytest.mark.parametrize("name", presets.NAMES)
