@@ -52,6 +52,7 @@ _EVERY_SYMMETRY = (
 _ADAPTIVE = (
     "identity > victim-first",
     f"{_ALIGNED}+attention-shrink > task-arithmetic",
+    "base-attention(mlps=true) > task-arithmetic",
     "transplant > task-arithmetic",
     "block-matching+transplant > task-arithmetic",
 )
@@ -136,9 +137,9 @@ AUTO_NAME = "auto"
 AUTO = (
     f"{_EVERY_SYMMETRY} > task-arithmetic",
     f"{_EVERY_SYMMETRY} > dare",
-    *_ADAPTIVE[:2],
+    *_ADAPTIVE[:3],
     f"{_EVERY_SYMMETRY} > adamerging",
-    *_ADAPTIVE[2:],
+    *_ADAPTIVE[3:],
     f"{_EVERY_SYMMETRY} > task-arithmetic > finetune(steps=100)",
 )
 """The standard ensemble, in the order in which it is played; ``mergearena auto check`` compares it with the rest."""

@@ -6,7 +6,7 @@ from bench.game import AttackerView
 
 
 @attacks.aligner("base-attention", paper="ours")
-def base_attention(released: StateDict, view: AttackerView) -> StateDict:
+def base_attention(released: StateDict, view: AttackerView, *, mlps: bool = False) -> StateDict:
     """The base's attention under the released model's everything else:
 
         theta = (theta0 on attention, theta_p elsewhere)
@@ -14,8 +14,11 @@ def base_attention(released: StateDict, view: AttackerView) -> StateDict:
     Whatever a defense did to attention is gone, and with it what fine-tuning taught it: *not* function-preserving.
     Skill remains where fine-tuning changed the MLPs, norms and embeddings. A tensor belongs to attention if a gauge
     touches it or if the module that holds such a tensor holds it too, as the output projection holds its bias.
+    ``mlps``: give up the MLPs too, which leaves norms and embeddings; for a victim whose blocks stand where the base's
+    do not.
     """
-    owners = {_owner(key) for group in view.architecture.attentions for key in group.keys}
+    groups = [*view.architecture.attentions, *(view.architecture.mlps if mlps else ())]
+    owners = {_owner(key) for group in groups for key in group.keys}
     return {key: view.base[key] if _owner(key) in owners else value for key, value in released.items()}
 
 
