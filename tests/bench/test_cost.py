@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from bench.cost import metered
+from bench.games.protection import forward_flops
 
 B, WIDTHS = 5, (7, 11, 3, 2)
 FORWARD = sum(2 * B * n_in * n_out for n_in, n_out in pairwise(WIDTHS))
@@ -135,3 +136,17 @@ def test_products_that_add_in_place_count_like_others():
         with metered() as plain:
             product()
         assert ours.flops == plain.flops > 0
+
+
+def test_a_forward_pass_is_not_charged_for_the_head_it_needs_first(tiny):
+    class Thrifty(type(tiny)):
+        """Computes a head with a matrix product, once."""
+
+        known = None
+
+        def head(self, task):
+            if self.known is None:
+                self.known = torch.eye(500) @ torch.zeros(500, 12)
+            return self.known[:3]
+
+    assert forward_flops(Thrifty()) == forward_flops(tiny)
