@@ -1,6 +1,7 @@
 """Base attention: give up the victim's attention instead of aligning it."""
 
 import attacks
+from bench.architecture import AttentionGroup, MLPGroup
 from bench.checkpoints import StateDict
 from bench.game import AttackerView
 
@@ -17,7 +18,9 @@ def base_attention(released: StateDict, view: AttackerView, *, mlps: bool = Fals
     ``mlps``: give up the MLPs too, which leaves norms and embeddings; for a victim whose blocks stand where the base's
     do not.
     """
-    groups = [*view.architecture.attentions, *(view.architecture.mlps if mlps else ())]
+    groups: list[AttentionGroup | MLPGroup] = [*view.architecture.attentions]
+    if mlps:
+        groups += view.architecture.mlps
     owners = {_owner(key) for group in groups for key in group.keys}
     return {key: view.base[key] if _owner(key) in owners else value for key, value in released.items()}
 
