@@ -35,6 +35,7 @@ __all__ = [
     "ScaleGroup",
     "architecture_of",
     "exchanged",
+    "reordered",
 ]
 
 
@@ -123,16 +124,25 @@ def exchanged(architecture: Architecture, state: Mapping[str, Tensor], order: Se
     Raises:
         ArenaError: ``order`` is not an order of this model's layers, or layers that change places differ in shape.
     """
+    return reordered(architecture.mlps, reordered(architecture.attentions, state, order), order)
+
+
+def reordered(
+    layers: Sequence[AttentionGroup | MLPGroup], state: Mapping[str, Tensor], order: Sequence[int]
+) -> StateDict:
+    """:func:`exchanged` for layers of one kind.
+
+    Raises:
+        ArenaError: as there.
+    """
     moved = dict(state)
-    kinds: list[Sequence[AttentionGroup | MLPGroup]] = [architecture.attentions, architecture.mlps]
-    for groups in kinds:
-        if sorted(order) != list(range(len(groups))):
-            raise ArenaError(f"an order of {len(groups)} layers holds each of 0..{len(groups) - 1} once, not {order}")
-        for place, source in zip(groups, order, strict=True):
-            for key, taken in zip(place.keys, groups[source].keys, strict=True):
-                if state[key].shape != state[taken].shape:
-                    raise ArenaError(f"{taken} cannot take the place of {key}: their shapes differ")
-                moved[key] = state[taken]
+    if sorted(order) != list(range(len(layers))):
+        raise ArenaError(f"an order of {len(layers)} layers holds each of 0..{len(layers) - 1} once, not {order}")
+    for place, source in zip(layers, order, strict=True):
+        for key, taken in zip(place.keys, layers[source].keys, strict=True):
+            if state[key].shape != state[taken].shape:
+                raise ArenaError(f"{taken} cannot take the place of {key}: their shapes differ")
+            moved[key] = state[taken]
     return moved
 
 

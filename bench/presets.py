@@ -11,7 +11,7 @@ from bench.games.protection import Match
 from bench.pipeline import parse_attack, parse_defense
 from bench.registry import players
 
-DEFENSES = (
+_QUICK_DEFENSES = (
     "none",
     "params",
     "params(scaling=symmetric)",
@@ -20,7 +20,7 @@ DEFENSES = (
     "params(dropout=weights)+params(scaling=symmetric)",
 )
 _PUBLISHED = (
-    *DEFENSES,
+    *_QUICK_DEFENSES,
     "mergelock",
     "mergebarrier",
     "mergeguard",
@@ -197,7 +197,7 @@ def preset(name: str, suite: str, tasks: Sequence[str]) -> Preset:
     """
     pairs = _QUICK.get(suite, tuple(pairwise(tasks))[:3])
     if name == "quick":
-        return Preset(_matches(suite, pairs), (0,), DEFENSES, (*_FEW_BASELINES, *REPRESENTATIVE))
+        return Preset(_matches(suite, pairs), (0,), _QUICK_DEFENSES, (*_FEW_BASELINES, *REPRESENTATIVE))
     if name == "standard":
         naive = (REPRESENTATIVE[0], AUTO_NAME)
         ring = tuple(zip(tasks, (*tasks[1:], tasks[0]), strict=True))

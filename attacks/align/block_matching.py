@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 import attacks
-from bench.architecture import AttentionGroup, MLPGroup, ScaleGroup
+from bench.architecture import AttentionGroup, MLPGroup, ScaleGroup, reordered
 from bench.assignment import assign
 from bench.checkpoints import StateDict
 from bench.game import AttackerView
@@ -18,6 +18,7 @@ from bench.merging import working_dtype
 
 Kinds = list[Tensor]
 """What is compared of one block."""
+Layers = Sequence[AttentionGroup | MLPGroup]
 
 
 @attacks.aligner("block-matching", paper="ours", cost="algebra")
@@ -40,24 +41,25 @@ def block_matching(
     nothing: put ``residual-matching`` first.
     """
     moved = dict(released)
-    for keys, (base, ours) in _described(view, released):
-        for places in _alike(keys, released):
+    for layers, (base, ours) in _described(view, released):
+        orders = list(range(len(layers)))
+        for places in _alike(layers, released):
             gain_ll = similarities([base[i] for i in places], [ours[i] for i in places])
             order, stay = assign(gain_ll).order, torch.arange(len(places))
             gained = (gain_ll[stay, order] - gain_ll.diagonal())[order != stay]
             if len(gained) and gained.mean() > evidence:
                 for place, source in zip(places, order.tolist(), strict=True):
-                    pairs = zip(keys[place], keys[places[source]], strict=True)
-                    moved.update({key: released[taken] for key, taken in pairs})
+                    orders[place] = places[source]
+        moved = reordered(layers, moved, orders)
     return moved
 
 
-def _described(view: AttackerView, released: StateDict) -> Iterator[tuple[list[tuple[str, ...]], list[list[Kinds]]]]:
-    """The tensors of attention layers, then of MLPs, and every F of each in the base and in the released model."""
+def _described(view: AttackerView, released: StateDict) -> Iterator[tuple[Layers, list[list[Kinds]]]]:
+    """The attention layers, then the MLPs, and every F of each in the base and in the released model."""
     states, scales = (view.base, released), {scale.name: scale for scale in view.architecture.scales}
     heads, mlps = view.architecture.attentions, view.architecture.mlps
-    yield [x.keys for x in heads], [[circuits(x, state) for x in heads] for state in states]
-    yield [x.keys for x in mlps], [[products(x, scales.get(x.name), state) for x in mlps] for state in states]
+    yield heads, [[circuits(x, state) for x in heads] for state in states]
+    yield mlps, [[products(x, scales.get(x.name), state) for x in mlps] for state in states]
 
 
 def circuits(group: AttentionGroup, state: StateDict) -> Kinds:
@@ -92,9 +94,9 @@ def _centred(matrices: Sequence[Tensor]) -> Tensor:
     return F.normalize(flat_lf - flat_lf.mean(0), dim=1)
 
 
-def _alike(keys: Sequence[tuple[str, ...]], state: StateDict) -> list[list[int]]:
-    """Which groups have tensors of equal shapes, as indices."""
+def _alike(layers: Layers, state: StateDict) -> list[list[int]]:
+    """Which layers have tensors of equal shapes, as indices."""
     shaped: dict[tuple[torch.Size, ...], list[int]] = {}
-    for index, names in enumerate(keys):
-        shaped.setdefault(tuple(state[name].shape for name in names), []).append(index)
+    for index, layer in enumerate(layers):
+        shaped.setdefault(tuple(state[key].shape for key in layer.keys), []).append(index)
     return [*shaped.values()]

@@ -110,7 +110,11 @@ class Suite(ABC):
 
     def logits(self, model: nn.Module, task: str, inputs: Tensor) -> Tensor:
         """Class logits B x C: normalised features against the frozen head."""
-        return F.normalize(self.features(model, inputs), dim=-1) @ self.head(task).to(inputs.device).T
+        return self.classify(self.features(model, inputs), task)
+
+    def classify(self, features: Tensor, task: str) -> Tensor:
+        """Class logits B x C of features B x D that are known already."""
+        return F.normalize(features, dim=-1) @ self.head(task).to(features.device).T
 
     def batches(self, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
         """Cut tensors of equal length into batches of ``batch_size``."""

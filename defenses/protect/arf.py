@@ -6,11 +6,11 @@ from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
 import defenses
-from bench.architecture import Architecture, Element, Gauge
+from bench.architecture import Architecture, Element
 from bench.checkpoints import StateDict
 from bench.game import DefenderView, Defense, DefenseConfig
 from bench.training import Examples, TrainingConfig, train
-from defenses.protect.gauges import Scaling, random_matrices
+from defenses.protect.gauges import Scaling, random_gauges
 from defenses.protect.own_loss import own_loss
 
 
@@ -61,23 +61,7 @@ class ARF(Defense):
             return own(model, batch) + config.push * shortfall(architecture, view.base, state, config.radius)
 
         pushed = train(victim, {view.task: view.train()}, objective, view, config, clip=1.0)
-        generator = view.generator
-        return architecture.apply(
-            pushed,
-            Element(
-                {},
-                {
-                    group.name: Gauge(
-                        random_matrices(
-                            config.scaling, group.kv_heads, group.width, generator, group.nearest_admissible
-                        ),
-                        random_matrices(config.scaling, group.kv_heads, group.width, generator),
-                        torch.arange(group.kv_heads),
-                    )
-                    for group in architecture.attentions
-                },
-            ),
-        )
+        return architecture.apply(pushed, Element({}, random_gauges(config.scaling, architecture, view.generator)))
 
 
 def shortfall(architecture: Architecture, base: StateDict, state: StateDict, radius: float) -> Tensor:

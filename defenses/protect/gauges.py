@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from bench.architecture import Architecture, Gauge
+
 Scaling = Literal["diagonal", "symmetric", "nonsymmetric"]
 
 
@@ -27,6 +29,18 @@ def random_matrices(
     ``admissible`` projects each on those allowed; one whose condition number exceeds 1e4 is drawn again.
     """
     return torch.stack([_well_conditioned(mode, width, generator, admissible) for _ in range(heads)])
+
+
+def random_gauges(mode: Scaling, architecture: Architecture, generator: torch.Generator) -> dict[str, Gauge]:
+    """A random A and B of :func:`random_matrices` for every head; heads stay in order."""
+    return {
+        group.name: Gauge(
+            random_matrices(mode, group.kv_heads, group.width, generator, group.nearest_admissible),
+            random_matrices(mode, group.kv_heads, group.width, generator),
+            torch.arange(group.kv_heads),
+        )
+        for group in architecture.attentions
+    }
 
 
 def bounded(maps: Tensor, condition: float) -> Tensor:

@@ -19,21 +19,17 @@ def imitation(victim: StateDict, view: DefenderView) -> Objective:
     KL at temperature 2 (arXiv 1503.02531, its factor 4 included). Pictures are shifted by up to a fourteenth of their
     side first, around the edges, so that a few thousand of them last for ten passes.
     """
-    teacher, soft = view.model(victim), divergence(TEMPERATURE)
-    suite, head = view.suite, view.suite.head(view.task)
-
-    def features(model: nn.Module, inputs: Tensor) -> Tensor:
-        return F.normalize(suite.features(model, inputs), dim=-1)
+    teacher, soft, suite = view.model(victim), divergence(TEMPERATURE), view.suite
 
     def objective(model: nn.Module, batch: Examples) -> Tensor:
         inputs, labels = batch[view.task]
         inputs = shifted(inputs, view.generator)
         with torch.no_grad():
-            taught = features(teacher, inputs)
-        ours = features(model, inputs)
-        logits = ours @ head.T
-        distance = (1 - (ours * taught).sum(-1)).mean()
-        return F.cross_entropy(logits, labels) + soft(logits, taught @ head.T) + FEATURES * distance
+            taught = suite.features(teacher, inputs)
+        ours = suite.features(model, inputs)
+        logits, answers = (suite.classify(features, view.task) for features in (ours, taught))
+        distance = (1 - F.cosine_similarity(ours, taught)).mean()
+        return F.cross_entropy(logits, labels) + soft(logits, answers) + FEATURES * distance
 
     return objective
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
@@ -11,8 +10,9 @@ import defenses
 from bench.architecture import exchanged
 from bench.checkpoints import StateDict
 from bench.game import DefenderView, Defense, DefenseConfig
-from bench.training import At, Examples, TrainingConfig, train
+from bench.training import Examples, TrainingConfig, train
 from defenses.protect.imitation import imitation, split_budget
+from defenses.protect.trapped import trapped_loss
 
 
 @defenses.register("moat")
@@ -59,7 +59,6 @@ class Moat(Defense):
     def protect(self, victim: StateDict, view: DefenderView) -> StateDict:
         """The model whose blocks are out of order."""
         config: Moat.Config = self.config
-        base, task = view.base, view.task
         order = neighbours(len(view.architecture.attentions))
         copy = imitation(victim, view)
         steps, batch_size = split_budget(config.budget, 4 / 3 + 1 / config.every, 7, view)
@@ -71,14 +70,11 @@ class Moat(Defense):
                 return loss
             s = config.low + (config.high - config.low) * torch.rand((), generator=view.generator).item()
             back = exchanged(view.architecture, dict(model.named_parameters()), order)
-            merged = At(model, {name: base[name] + s * (back[name] - base[name]) for name in back})
-            inputs, labels = batch[task]
-            there = F.cross_entropy(view.logits(merged, task, inputs), labels)
-            return loss - config.trap * there.clamp(max=config.enough)
+            return loss - config.trap * trapped_loss(model, back, s, batch, view, config.enough)
 
         budget = TrainingConfig(steps=steps, lr=config.lr * batch_size / 64, batch_size=batch_size)
         start = exchanged(view.architecture, victim, order)
-        return train(start, {task: view.train()}, objective, view, budget, clip=1.0)
+        return train(start, {view.task: view.train()}, objective, view, budget, clip=1.0)
 
 
 def neighbours(layers: int) -> list[int]:

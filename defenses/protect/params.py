@@ -2,17 +2,16 @@
 
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 import defenses
-from bench.architecture import Architecture, Element, Gauge
+from bench.architecture import Architecture, Element
 from bench.assignment import assign, similarity
 from bench.checkpoints import StateDict
 from bench.game import DefenderView, Defense, DefenseConfig
 from bench.merging import drop_and_rescale
-from defenses.protect.gauges import Scaling, random_matrices
+from defenses.protect.gauges import Scaling, random_gauges
 
 
 @defenses.register("params")
@@ -53,20 +52,12 @@ class PaRaMS(Defense):
 
     def protect(self, victim: StateDict, view: DefenderView) -> StateDict:
         """The rearranged, rescaled model."""
-        architecture, generator, scaling = view.architecture, view.generator, self.config.scaling
-        pruned = self._prune(victim, view)
+        architecture, pruned = view.architecture, self._prune(victim, view)
         return architecture.apply(
             pruned,
             Element(
                 farthest_permutations(architecture, view.base, pruned),
-                {
-                    group.name: Gauge(
-                        random_matrices(scaling, group.kv_heads, group.width, generator, group.nearest_admissible),
-                        random_matrices(scaling, group.kv_heads, group.width, generator),
-                        torch.arange(group.kv_heads),
-                    )
-                    for group in architecture.attentions
-                },
+                random_gauges(self.config.scaling, architecture, view.generator),
             ),
         )
 

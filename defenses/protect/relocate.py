@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
@@ -11,6 +10,7 @@ from bench.architecture import exchanged
 from bench.checkpoints import StateDict
 from bench.game import DefenderView, Defense, DefenseConfig
 from bench.training import TrainingConfig, train
+from defenses.protect.gauges import random_orthogonal
 from defenses.protect.imitation import imitation, split_budget
 
 
@@ -52,8 +52,7 @@ def mixed(view: DefenderView) -> StateDict:
     """The base with the hidden units of every MLP replaced by a random rotation of them."""
     state = dict(view.base)
     for group in view.architecture.mlps:
-        normal = torch.randn(group.width, group.width, generator=view.generator, dtype=torch.float64)
-        rotation = torch.linalg.qr(normal).Q
+        rotation = random_orthogonal(group.width, view.generator)
         for axis in group.axes:
             state[axis.key] = _turned(state[axis.key], axis.dim, rotation)
     return state

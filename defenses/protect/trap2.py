@@ -3,15 +3,15 @@
 from typing import Annotated, Self
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 import defenses
 from bench.checkpoints import StateDict
 from bench.game import DefenderView, Defense, DefenseConfig
-from bench.training import At, Examples, TrainingConfig, train
+from bench.training import Examples, TrainingConfig, train
 from defenses.protect.own_loss import own_loss
+from defenses.protect.trapped import trapped_loss
 
 NEAR = (0.95, 1.05)
 """Scales too close to 1 to be trapped."""
@@ -72,18 +72,16 @@ class Trap2(Defense):
     def protect(self, victim: StateDict, view: DefenderView) -> StateDict:
         """The victim, trained on."""
         config: Trap2Config = self.config
-        own, base = own_loss(victim, view), view.base
+        own = own_loss(victim, view)
         trapped = iter(range(round((1 - config.repair) * config.steps)))
 
         def objective(model: nn.Module, batch: Examples) -> Tensor:
             loss = own(model, batch)
             if next(trapped, None) is None:
                 return loss
-            inputs, labels = batch[view.task]
             s = random_scale(config.low, config.high, view.generator)
-            moved = At(model, {name: base[name] + s * (p - base[name]) for name, p in model.named_parameters()})
-            there = F.cross_entropy(view.logits(moved, view.task, inputs), labels)
-            return loss - config.trap / s * there.clamp(max=config.enough)
+            weights = dict(model.named_parameters())
+            return loss - config.trap / s * trapped_loss(model, weights, s, batch, view, config.enough)
 
         return train(victim, {view.task: view.train()}, objective, view, config, clip=1.0)
 
