@@ -1,14 +1,13 @@
 """Activation matching: undo permutations of hidden units by what the units answer to examples."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
 import attacks
+from bench.activations import inputs_of
 from bench.architecture import MLPGroup
 from bench.assignment import assign
 from bench.checkpoints import StateDict
@@ -84,32 +83,21 @@ class _Tally:
 
 def _activations(model: nn.Module, view: AttackerView, task: str, inputs: Tensor) -> dict[str, Tensor]:
     """Per MLP group, what enters its second linear layer, tokens x n."""
-    seen: dict[str, Tensor] = {}
-    with ExitStack() as hooks:
-        for group in view.architecture.mlps:
-            hooks.enter_context(_listening(model, group, seen))
+    readers = {group.name: _reader(group) for group in view.architecture.mlps}
+    with inputs_of(model, readers.values()) as seen:
         view.logits(model, task, inputs)
-    return seen
+    return {name: seen[reader].flatten(0, -2) for name, reader in readers.items()}
 
 
-@contextmanager
-def _listening(model: nn.Module, group: MLPGroup, seen: dict[str, Tensor]) -> Iterator[None]:
-    """Write the group's activations into ``seen`` whenever the model runs.
+def _reader(group: MLPGroup) -> str:
+    """The parameter that reads the hidden units by columns.
 
     Raises:
-        UnsupportedArchitecture: no layer reads the hidden units as its inputs.
+        UnsupportedArchitecture: none does.
     """
-    reader = next((axis.key for axis in group.axes if axis.dim == 1), None)
-
-    def keep(_: nn.Module, arguments: tuple[Any, ...]) -> None:
-        seen[group.name] = arguments[0].reshape(-1, group.width)
-
-    if reader is None:
-        raise UnsupportedArchitecture(
-            f"{group.name}: no layer reads these hidden units by columns; use weight-matching, which runs nothing"
-        )
-    handle = model.get_submodule(reader.rpartition(".")[0]).register_forward_pre_hook(keep)
-    try:
-        yield
-    finally:
-        handle.remove()
+    for axis in group.axes:
+        if axis.dim == 1:
+            return axis.key
+    raise UnsupportedArchitecture(
+        f"{group.name}: no layer reads these hidden units by columns; use weight-matching, which runs nothing"
+    )

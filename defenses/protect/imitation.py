@@ -1,34 +1,43 @@
 """To be trained back into a victim's function: what the network must imitate, and what a budget buys."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.activations import inputs_of
 from bench.checkpoints import StateDict
 from bench.game import DefenderView
 from bench.training import Examples, Objective, divergence
 
 TEMPERATURE = 2.0
 FEATURES = 10.0
-"""Weight of the features' distance."""
+"""Weight of the features' distance, and of the hints'."""
 
 
-def imitation(victim: StateDict, view: DefenderView) -> Objective:
-    """CE(f(x), y) + KL_2(f_victim(x) | f(x)) + 10 (1 - cos(h(x), h_victim(x))),  h: the encoder's features.
+def imitation(victim: StateDict, view: DefenderView, hints: Sequence[int] = ()) -> Objective:
+    """CE(f(x), y) + KL_2(f_victim(x) | f(x)) + 10 (1 - cos(h(x), h_victim(x))) + 10/l sum_l (1 - cos(z_l, z_l,victim))
 
-    KL at temperature 2 (arXiv 1503.02531, its factor 4 included). Pictures are shifted by up to a fourteenth of their
-    side first, around the edges, so that a few thousand of them last for ten passes.
+    h: the encoder's features; KL at temperature 2 (arXiv 1503.02531, its factor 4 included). The last term, hints
+    (arXiv 1412.6550), is of the attention layers l in ``hints``: z_l is what enters one, at every position. Pictures
+    are shifted by up to a fourteenth of their side first, around the edges, so that a few thousand of them last for
+    ten passes.
     """
     teacher, soft, suite = view.model(victim), divergence(TEMPERATURE), view.suite
+    layers = [view.architecture.attentions[layer].keys[0] for layer in hints]
 
     def objective(model: nn.Module, batch: Examples) -> Tensor:
         inputs, labels = batch[view.task]
         inputs = shifted(inputs, view.generator)
-        with torch.no_grad():
+        with torch.no_grad(), inputs_of(teacher, layers) as expected:
             taught = suite.features(teacher, inputs)
-        ours = suite.features(model, inputs)
+        with inputs_of(model, layers) as seen:
+            ours = suite.features(model, inputs)
         logits, answers = (suite.classify(features, view.task) for features in (ours, taught))
         distance = (1 - F.cosine_similarity(ours, taught)).mean()
+        for layer in layers:
+            distance = distance + (1 - F.cosine_similarity(seen[layer], expected[layer], dim=-1)).mean() / len(layers)
         return F.cross_entropy(logits, labels) + soft(logits, answers) + FEATURES * distance
 
     return objective

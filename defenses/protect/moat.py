@@ -22,7 +22,8 @@ class Moat(Defense):
         theta = argmin L(x theta) - lambda E_s[min(CE(theta0 + s (theta - theta0)), c)],   s uniform in [low, high]
 
     x exchanges the attention layers and MLPs 0 and 1, 2 and 3, ... (so x x = 1); L is ``imitation`` of the victim's
-    labels, answers and features; the released model is x theta. Training starts at the victim, in the base's order.
+    labels, answers and features, with hints between the pairs; the released model is x theta. Training starts at the
+    victim, in the base's order.
 
     Why it holds: as released, no block stands where the base has it, so that a merge mixes unrelated weights: it
     fails for victim and donors alike. An exchange is no symmetry, so no aligner that keeps the function undoes it. Who
@@ -43,11 +44,11 @@ class Moat(Defense):
 
         budget: PositiveFloat = 0.95
         """Share of the example passes of fine-tuning the victim from the base."""
-        lr: PositiveFloat = 1e-3
+        lr: PositiveFloat = 1.2e-3
         """Peak learning rate at 64 examples per step; proportional to the batch."""
         trap: NonNegativeFloat = 0.5
         """lambda."""
-        every: PositiveInt = 2
+        every: PositiveInt = 4
         """Steps from one trap to the next."""
         low: NonNegativeFloat = 0.2
         """Least trapped coefficient s."""
@@ -60,8 +61,8 @@ class Moat(Defense):
         """The model whose blocks are out of order."""
         config: Moat.Config = self.config
         order = neighbours(len(view.architecture.attentions))
-        copy = imitation(victim, view)
-        steps, batch_size = split_budget(config.budget, 4 / 3 + 1 / config.every, 7, view)
+        copy = imitation(victim, view, hints=range(2, len(order), 2))
+        steps, batch_size = split_budget(config.budget, 4 / 3 + 1 / config.every, 31, view)
         countdown = iter(range(steps))
 
         def objective(model: nn.Module, batch: Examples) -> Tensor:

@@ -80,7 +80,7 @@ def way_back(tiny, released, view, s):
 
 def test_the_trap_is_on_the_way_back_at_every_length(tiny, defender):
     victim = tiny.finetuned("a")
-    trapped, plain = (Moat(budget=20, lr=1e-2, trap=trap, every=1).protect(victim, defender()) for trap in (1.0, 0.0))
+    trapped, plain = (Moat(budget=20, lr=2e-2, trap=trap, every=1).protect(victim, defender()) for trap in (1.0, 0.0))
     for s in (0.5, 0.8, 1.0):
         assert way_back(tiny, trapped, defender(), s) > way_back(tiny, plain, defender(), s) + 1.0
     inputs, _ = defender().train()
@@ -125,6 +125,31 @@ def test_the_victim_imitates_itself_but_for_its_errors(tiny, defender):
     own = imitation(victim, view)(view.model(victim), {"a": (inputs, labels)})
     inputs = shifted(inputs, defender().generator)
     assert torch.isclose(own, F.cross_entropy(tiny.predict(victim, "a", inputs), labels), atol=1e-4)
+
+
+def test_a_hint_is_the_distance_of_what_enters_a_layer(tiny, defender):
+    """Only what comes before the layer counts, and a victim is at no distance from itself."""
+    victim = tiny.finetuned("a")
+    batch = {"a": defender().train()}
+
+    def hint(state):
+        view = defender()
+        own, hinted = (
+            imitation(victim, replace(view, generator=seeded()), hints)(view.model(state), batch) for hints in ((), [1])
+        )
+        return (hinted - own).item()
+
+    assert hint(victim) == pytest.approx(0, abs=1e-5)
+    later, earlier = dict(victim), dict(victim)
+    for name, changed in (("1", later), ("0", earlier)):
+        key = f"transformer.resblocks.{name}.mlp.c_proj.weight"
+        changed[key] = -victim[key]
+    assert hint(later) == pytest.approx(0, abs=1e-5)
+    assert hint(earlier) > 0.1
+
+
+def seeded():
+    return torch.Generator().manual_seed(4)
 
 
 def test_pictures_are_shifted_around_the_edges_and_tokens_are_not():
