@@ -44,7 +44,7 @@ class Moat(Defense):
 
         budget: PositiveFloat = 0.95
         """Share of the example passes of fine-tuning the victim from the base."""
-        lr: PositiveFloat = 1.2e-3
+        lr: PositiveFloat = 1.4e-3
         """Peak learning rate at 64 examples per step; proportional to the batch."""
         trap: NonNegativeFloat = 0.5
         """lambda."""
@@ -54,7 +54,7 @@ class Moat(Defense):
         """Least trapped coefficient s."""
         high: PositiveFloat = 1.1
         """Greatest trapped coefficient s."""
-        enough: PositiveFloat = 4.0
+        enough: PositiveFloat = 3.0
         """c: the cross-entropy of a batch beyond which the trap pushes no further, in nats."""
 
     def protect(self, victim: StateDict, view: DefenderView) -> StateDict:
@@ -62,7 +62,7 @@ class Moat(Defense):
         config: Moat.Config = self.config
         order = neighbours(len(view.architecture.attentions))
         copy = imitation(victim, view, hints=range(2, len(order), 2))
-        steps, batch_size = split_budget(config.budget, 4 / 3 + 1 / config.every, 31, view)
+        steps, batch_size = split_budget(config.budget, 4 / 3 + 1 / config.every, 60, view)
         countdown = iter(range(steps))
 
         def objective(model: nn.Module, batch: Examples) -> Tensor:

@@ -20,11 +20,11 @@ NEAR = (0.95, 1.05)
 class Trap2Config(TrainingConfig, DefenseConfig):
     """Budget, the trap's weight and where it lies."""
 
-    steps: PositiveInt = 200
+    steps: PositiveInt = 400
     """Gradient steps, of two model evaluations each until the repair."""
     lr: PositiveFloat = 5e-4
     """Peak learning rate, annealed to zero along a cosine."""
-    batch_size: PositiveInt = 16
+    batch_size: PositiveInt = 32
     """Examples per step; the trap sees the same ones."""
     trap: NonNegativeFloat = 0.5
     """lambda; published: 0.005."""
@@ -59,11 +59,11 @@ class Trap2(Defense):
     on the merge recover nearly all.
 
     Published: lambda 0.005, low 0.05, high 2, no bound c, no repair, gradients clipped at 1 (kept). Deviations: those
-    train a whole fine-tuning from theta0; here the finished victim is trained on for 200 steps, after which, with the
+    train a whole fine-tuning from theta0; here the finished victim is trained on for 400 steps, after which, with the
     published values, a merge still has all of its skill. A lambda that does more makes the loss run away without c, and
     accuracy comes back in the last steps, without trap. A draw above 1, where few merges are, is missing below it. L
-    adds the divergence from the victim's answers (``own_loss``). The trap needs its examples: with half the batch and
-    116 steps an image model's merge keeps most of its skill.
+    adds the divergence from the victim's answers (``own_loss``). With half the steps and half the batch the traps
+    close as well, but image models lose 4 % of their own accuracy, in the mean.
     """
 
     paper = "arXiv 2601.21898"
