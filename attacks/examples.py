@@ -5,13 +5,13 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from bench.game import AttackerView
+from bench.game import MergingView
 
 Examples = Mapping[str, tuple[Tensor, Tensor]]
 """Task -> inputs (k x ...) and labels (k)."""
 
 
-def limited(view: AttackerView, most: int | None) -> AttackerView:
+def limited(view: MergingView, most: int | None) -> MergingView:
     """The same view with the first ``most`` examples of every task (all if None).
 
     The tier's examples come in random order, so the first are a fair sample. Only what is left is counted as read.

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from bench.game import Tier
-from bench.games.protection import settled
-from bench.records import Record
+from bench.games.protection import Record, settled
 from bench.scoring import Reference, group, reference, worst_case
 
 TOLERANCE = 0.01

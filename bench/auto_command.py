@@ -11,7 +11,7 @@ from rich.table import Table
 
 from bench import auto, presets, records
 from bench.errors import ArenaError
-from bench.records import Record
+from bench.games.protection import Record
 from bench.scoring import group
 
 
@@ -53,7 +53,7 @@ def choose(folders: Sequence[Path], console: Console) -> None:
 
 
 def _read(folders: Iterable[Path]) -> list[Record]:
-    found = [record for folder in folders for record in records.read_all(folder)]
+    found = [r for folder in folders for r in records.read_all(folder) if isinstance(r, Record)]
     if not found:
         raise ArenaError("no records there; `mergearena run --preset catalogue` makes them")
     return found

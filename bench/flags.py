@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from bench.game import Tier
 from bench.pipeline import Pipeline, parse_attack
-from bench.records import Record
 from bench.scoring import Reference, group, merged_accuracy
+
+if TYPE_CHECKING:
+    from bench.games.protection import Record
 
 LOGIT_TOLERANCE = 1e-3
 POINTS = 0.02

@@ -22,7 +22,7 @@ from bench.checkpoints import StateDict
 from bench.errors import BadConfig, TierViolation
 from bench.suites.base import Suite
 
-Kind = Literal["defense", "align", "merge", "recover", "attack"]
+Kind = Literal["defense", "align", "merge", "recover", "attack", "backdoor", "sanitize", "repair"]
 
 
 class Tier(StrEnum):
@@ -171,8 +171,8 @@ class Merge(Stage):
     kind = "merge"
 
     @abstractmethod
-    def merge(self, models: Mapping[str, StateDict], view: AttackerView) -> StateDict:
-        """The merged model. ``models``: task -> aligned victim or donor, the victim first."""
+    def merge(self, models: Mapping[str, StateDict], view: MergingView) -> StateDict:
+        """The merged model. ``models``: task -> model; against a protected victim, aligned, and the victim first."""
 
 
 class Recover(Stage):
@@ -244,12 +244,9 @@ class Reads:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackerView(View):
-    """What an attack sees: the released model, the base, its donors and the examples of its tier."""
+class MergingView(View):
+    """What whoever merges sees: beyond the models, the examples of its tier."""
 
-    released: StateDict
-    victim: str
-    donors: Mapping[str, StateDict]
     tier: Tier
     examples: Mapping[str, tuple[Tensor, Tensor]]
     """Task -> k inputs and labels. Read them through :meth:`unlabelled` and :meth:`labelled`, which count."""
@@ -259,7 +256,7 @@ class AttackerView(View):
         """Up to k inputs (k x ...) of a task.
 
         Raises:
-            TierViolation: the attack declared itself data-free.
+            TierViolation: the player declared itself data-free.
         """
         self._require(Tier.UNLABELLED, task)
         inputs, _ = self.examples[task]
@@ -270,7 +267,7 @@ class AttackerView(View):
         """Up to k inputs (k x ...) and labels (k) of a task.
 
         Raises:
-            TierViolation: the attack declared a tier without labels.
+            TierViolation: the player declared a tier without labels.
         """
         self._require(Tier.LABELLED, task)
         inputs, labels = self.examples[task]
@@ -280,5 +277,14 @@ class AttackerView(View):
     def _require(self, needed: Tier, task: str) -> None:
         if not self.tier.allows(needed):
             raise TierViolation(
-                f"a {self.tier} attack asked for {needed} examples of {task!r}; declare the tier {needed!s}"
+                f"a {self.tier} player asked for {needed} examples of {task!r}; declare the tier {needed!s}"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackerView(MergingView):
+    """What an attack sees: the released model, the base, its donors and the examples of its tier."""
+
+    released: StateDict
+    victim: str
+    donors: Mapping[str, StateDict]

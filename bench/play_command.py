@@ -25,7 +25,8 @@ from bench import presets, records, registry, runner, suites, terminal, zoo
 from bench.errors import ArenaError
 from bench.executors.local import Limits, Watcher
 from bench.game import Tier
-from bench.games.protection import Play, plan
+from bench.games.base import Play, protocol
+from bench.games.protection import plan
 from bench.pipeline import Pipeline, parse_attack, parse_defense
 from bench.records import Record
 from leaderboard.board import Leaderboard
@@ -97,7 +98,7 @@ def build_board(root: Path, out: Path, console: Console) -> None:
     _write(build(found), out, console)
 
 
-def _plan(options: Options, console: Console) -> list[Play]:
+def _plan(options: Options, console: Console) -> Sequence[Play]:
     suite = suites.get(options.suite)
     tasks = tuple(suite.tasks)
     grid = presets.preset(options.preset, options.suite, tasks)
@@ -110,8 +111,8 @@ def _plan(options: Options, console: Console) -> list[Play]:
     used = dict.fromkeys(task for match in matches for task in match.tasks)
     with zoo.progress(console) as progress:
         suite.prepare(progress)
-        protocol = runner.protocol(options.suite, used, options.key, options.examples)
-    return plan(protocol, matches, options.seeds or grid.seeds, chains, pipelines, cascade)
+        held = protocol(options.suite, used, options.key, options.examples)
+    return plan(held, matches, options.seeds or grid.seeds, chains, pipelines, cascade)
 
 
 def _within(tier: Tier, attacks: Iterable[str]) -> list[Pipeline]:
@@ -137,8 +138,6 @@ def _progress(plays: Sequence[Play], console: Console, every: float = 2.0) -> It
     )
     task = bar.add_task("playing", total=len(plays), doing="")
     watcher = _step_bars(bar)
-    defenses = list(dict.fromkeys(play.defense for play in plays))
-    attacks = [a for a in dict.fromkeys(play.attack for play in plays) if a and parse_attack(a).uses_victim]
     done: list[Record] = []
     drawn = 0.0
     with Live(bar, console=console, refresh_per_second=4, transient=True) as live:
@@ -146,11 +145,9 @@ def _progress(plays: Sequence[Play], console: Console, every: float = 2.0) -> It
         def listener(record: Record, reused: bool) -> None:
             nonlocal drawn
             done.append(record)
-            doing = "reused" if reused else f"{record.defense} × {record.attack or 'release'}"
-            bar.update(task, advance=1, doing=doing)
+            bar.update(task, advance=1, doing="reused" if reused else record.title)
             if console.is_terminal and not reused and time.monotonic() - drawn > every:
-                cells = {(c.defense, c.attack): c for s in build(done).suites for c in s.cells}
-                live.update(Group(*terminal.matrices(defenses, attacks, cells, "% recovered so far"), bar))
+                live.update(Group(*terminal.so_far(plays, build(done)), bar))
                 drawn = time.monotonic()
 
         yield listener, watcher
@@ -166,8 +163,7 @@ def _step_bars(bar: Progress) -> Watcher:
                 bar.remove_task(shown.pop(play.id))
             return
         if play.id not in shown:
-            met = f" × {play.attack}" if play.attack else ""
-            shown[play.id] = bar.add_task("  steps", total=steps[1], doing=f"{play.defense}{met} on {play.victim}")
+            shown[play.id] = bar.add_task("  steps", total=steps[1], doing=play.title)
         bar.update(shown[play.id], completed=steps[0], total=steps[1])
 
     return watcher

@@ -9,13 +9,13 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
+from bench import games
 from bench.cost import Cost
-from bench.errors import BadRecord
-from bench.game import Tier
+from bench.errors import BadRecord, UnknownName
 
 Status = Literal["ok", "failed", "timeout", "memory", "crashed"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -48,72 +48,59 @@ class Provenance(_Strict):
 
 
 class Record(_Strict):
-    """One play. ``release``: a defense rewrote a victim. ``attack``: a pipeline met a released model."""
+    """One play: what every game records. A game adds its own fields; ``track`` and ``kind`` are literals there."""
 
     schema_version: Literal[1] = 1
     id: str
     """SHA-256 of what identifies the play: track, suite, match, players, seed, key, protocol."""
-    track: Literal["protection"] = "protection"
-    kind: Literal["release", "attack"]
+    track: str
+    kind: str
     suite: str
-    victim: str
-    donors: tuple[str, ...]
-    """Empty for a release, which does not depend on them."""
     seed: int
     key: str
-    """The run key that the defense's secret seed is derived from."""
+    """The run key that secret seeds are derived from."""
     examples: int
-    """k: examples per task that the data tiers may read."""
+    """k: examples per task that players may read where their side may read any."""
     round: int = 0
-    """0 for a defense's first evaluation; evidence contributed later counts up, and never raises a resistance."""
-    defense: str
-    attack: str | None = None
-    tier: Tier | None = None
-    uses_victim: bool = True
-    """False for baselines, which measure the floor."""
-    extraction: bool = False
-    """Whether the attack needs the released model's answers rather than its weights."""
+    """0 for a first evaluation; evidence contributed later counts up."""
     status: Status
     reason: str | None = None
     """Why there is no result, where there is none."""
     accuracy: Accuracy | None = None
-    claims_function: bool | None = None
-    """Releases: whether the defense claims to preserve the function."""
-    logit_difference: float | None = None
-    """Releases: largest |difference| of logits from the victim's on held-out inputs / largest |logit|."""
-    task_vector_ratio: float | None = None
-    """Attacks: norm of the aligned victim's task vector / mean norm of the donors'."""
     warnings: tuple[str, ...] = ()
     """What a player said it could not do well."""
     cost: Cost
     evaluation_cost: Cost
     fine_tuning_flops: PositiveInt
-    """Operations of fine-tuning the victim from the base: the unit of relative cost."""
+    """Operations of fine-tuning one model from the base: the unit of relative cost."""
     provenance: Provenance
 
     @model_validator(mode="after")
-    def _consistent(self) -> Record:
+    def _complete(self) -> Self:
         if (self.status == "ok") != (self.accuracy is not None):
             raise ValueError("a record has accuracies exactly when its status is ok")
-        if (self.kind == "attack") != (self.attack is not None and self.tier is not None):
-            raise ValueError("an attack record names its attack and tier, a release neither")
         if self.accuracy and any({*split} != {*self.tasks} for split in (self.accuracy.validation, self.accuracy.test)):
             raise ValueError(f"accuracies are of exactly the tasks {', '.join(self.tasks)}, on both splits")
         return self
 
     @property
-    def match(self) -> tuple[str, str, tuple[str, ...]]:
-        """(suite, victim, donors)."""
-        return self.suite, self.victim, self.donors
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that it has accuracies of."""
+        raise NotImplementedError
 
     @property
-    def tasks(self) -> tuple[str, ...]:
-        """The tasks of the match, the victim first."""
-        return (self.victim, *self.donors)
+    def title(self) -> str:
+        """Who met whom, for the terminal."""
+        raise NotImplementedError
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Folders below the suite's, and the file's name without seed and id: spellings, made safe elsewhere."""
+        raise NotImplementedError
 
     @property
     def relative_cost(self) -> float:
-        """Attack operations / operations of fine-tuning the victim from the base."""
+        """The player's operations / operations of fine-tuning one model from the base."""
         return self.cost.flops / self.fine_tuning_flops
 
 
@@ -124,9 +111,8 @@ def identify(parts: Mapping[str, Any]) -> str:
 
 def path_of(record: Record, root: Path) -> Path:
     """Where a record lives: readable folders, and the first digits of the id to keep names apart."""
-    where = _slug("+".join(record.tasks))
-    what = f"{_slug(record.attack)}.s{record.seed}" if record.attack else f"release.s{record.seed}"
-    return root / _slug(record.suite) / where / _slug(record.defense) / f"{what}.{record.id[:12]}.json"
+    *folders, what = map(_slug, record.place)
+    return root.joinpath(_slug(record.suite), *folders, f"{what}.s{record.seed}.{record.id[:12]}.json")
 
 
 def _slug(spelling: str, most: int = 80) -> str:
@@ -165,17 +151,25 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read(path: Path) -> Record:
-    """Read one record.
+    """Read one record, of whichever game.
 
     Raises:
         BadRecord: it is not JSON, or does not fit the schema; the message names the file and the field.
     """
+    text = path.read_bytes()
     try:
-        return Record.model_validate_json(path.read_bytes())
+        return games.record_type(_Head.model_validate_json(text).track).model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise BadRecord(f"{path}: {where}: {first['msg']}. Delete the file and run again to replay it.") from None
+        why = first["msg"]
+    except UnknownName as error:
+        where, why = "track", str(error)
+    raise BadRecord(f"{path}: {where}: {why}. Delete the file and run again to replay it.")
+
+
+class _Head(BaseModel):
+    track: str = "protection"
 
 
 def read_all(root: Path) -> Iterator[Record]:

@@ -1,6 +1,6 @@
 """The runner: take a plan, play what has no record yet, write one record per play.
 
-It knows no player and no rule: it finds players through the registry and leaves playing and judging to the game.
+It knows no player and no rule: playing, judging and what a record holds are the game's.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ from filelock import FileLock, Timeout
 from bench import checkpoints, records, suites
 from bench.errors import ArenaError, BadRecord
 from bench.executors.local import Limits, Outcome, Slot, Watcher, failure, remove, scratch_folder
-from bench.game import Player
-from bench.games import protection
-from bench.games.protection import Play, Protocol
+from bench.games.base import Play, fine_tuning_flops
 from bench.records import Provenance, Record
 
 PACKAGES = ("mergearena", "torch", "numpy", "scipy", "open_clip_torch", "transformers", "safetensors")
@@ -53,14 +51,6 @@ class Summary:
 
 Listener = Callable[[Record, bool], None]
 """Told of every record as it comes, and whether it was reused."""
-
-
-def protocol(suite_name: str, tasks: Iterable[str], key: str, examples: int) -> Protocol:
-    """The protocol of a run, with the hashes of every checkpoint that it touches."""
-    suite = suites.get(suite_name)
-    hashes = {"base": checkpoints.fingerprint(suite.base())}
-    hashes |= {task: checkpoints.fingerprint(suite.finetuned(task)) for task in tasks}
-    return Protocol(suite=suite_name, key=key, examples=examples, checkpoints=hashes)
 
 
 def run(
@@ -150,16 +140,16 @@ class _Session:
             slot.close()
 
     def play(self, todo: Sequence[Play], done: Sequence[Record]) -> Iterable[Record]:
-        """Play everything, releases before the attacks that need them; yield records as they finish.
+        """Play everything, in an order in which what a play needs is there; yield records as they finish.
 
         The caller adds what is yielded to ``done``.
         """
         todo = self._without_settled(todo, done)
-        failed = {record.id for record in done if record.kind == "release" and record.status != "ok"}
-        # Releases that a resumed run needs again as checkpoints, though their records stand.
-        wanted = {r.id: r for play in todo if (r := play.release) is not None and r.id not in failed}
+        failed = {record.id for record in done if record.status != "ok"}
+        # Plays whose results a resumed run needs again, though their records stand.
+        wanted = {r.id: r for play in todo if (r := play.needs) is not None and r.id not in failed}
         unfinished = {play.id for play in todo}
-        again = {id_ for id_ in wanted if id_ not in unfinished and not self._released(id_).exists()}
+        again = {id_ for id_ in wanted if id_ not in unfinished and not self._result(id_).exists()}
         unfinished |= again
         waiting = deque([*(wanted[id_] for id_ in wanted if id_ in again), *todo])
         running: dict[Future[Record], Play] = {}
@@ -169,7 +159,7 @@ class _Session:
                     for play in list(waiting):
                         if len(running) >= self._jobs:
                             break
-                        needs = play.release
+                        needs = play.needs
                         if (needs is not None and needs.id in unfinished) or not unfinished.isdisjoint(
                             play.after or ()
                         ):
@@ -177,8 +167,12 @@ class _Session:
                         waiting.remove(play)
                         if needs is not None and needs.id in failed:
                             unfinished.discard(play.id)
-                            yield self._write(self._record(play, failure("failed", "its defense released nothing")))
-                        elif _settled(play, done):
+                            yield self._write(
+                                self._record(
+                                    play, failure("failed", f"there is nothing to start from: {needs.title} failed")
+                                )
+                            )
+                        elif play.after is not None and play.settled(done):
                             unfinished.discard(play.id)
                             self.settled += 1
                         else:
@@ -189,7 +183,7 @@ class _Session:
                         play = running.pop(future)
                         record = future.result()
                         unfinished.discard(play.id)
-                        if play.kind == "release" and record.status != "ok":
+                        if record.status != "ok":
                             failed.add(play.id)
                         if play.id not in again:
                             yield record
@@ -199,11 +193,11 @@ class _Session:
                     slot.abort()
 
     def _without_settled(self, todo: Sequence[Play], done: Sequence[Record]) -> list[Play]:
-        """Leave out the steps that a resumed run knows not to need, so that no release is made again for them."""
+        """Leave out the steps that a resumed run knows not to need, so that nothing is made again for them."""
         unfinished = {play.id for play in todo}
         needed = []
         for play in todo:
-            if unfinished.isdisjoint(play.after or ()) and _settled(play, done):
+            if play.after is not None and unfinished.isdisjoint(play.after) and play.settled(done):
                 unfinished.discard(play.id)
                 self.settled += 1
             else:
@@ -211,55 +205,43 @@ class _Session:
         return needed
 
     def _one(self, play: Play, keep: bool) -> Record:
-        """Run one play in a free slot, and write its record unless it only makes a checkpoint again."""
+        """Run one play in a free slot, and write its record unless it only makes a result again."""
         slot = self._slots.get()
         out = scratch_folder(self._scratch)
         try:
-            released = self._released(play.release.id) if play.release else None
-            outcome = slot.play(play, released, self._examples(play), out)
+            given = self._result(play.needs.id) if play.needs else None
+            outcome = slot.play(play, given, self._examples(play), out)
             record = self._record(play, outcome)
             if keep:
                 self._write(record)
-            if play.kind == "release" and outcome.state is not None:
-                shutil.move(outcome.state, self._released(play.id))
+            if play.needed and outcome.result is not None:
+                shutil.move(outcome.result, self._result(play.id))
             return record
         finally:
             remove(out)
             self._slots.put(slot)
 
-    def _released(self, id_: str) -> Path:
+    def _result(self, id_: str) -> Path:
         return self._scratch / f"{id_}.safetensors"
 
     def _examples(self, play: Play) -> dict[str, Path]:
-        """The files that an attack of a data tier may read, written once per task and seed."""
-        if play.kind == "release" or play.pipeline.tier.rank == 0:
-            return {}
-        suite = suites.get(play.protocol.suite)
+        """The files that the player may read, written once per task and seed."""
         paths = {}
-        for task in play.tasks:
+        for task in play.reads:
             path = self._scratch / f"examples.{task}.{play.seed}.{play.protocol.examples}.safetensors"
             if not path.exists():
-                inputs, labels = protection.draw_examples(suite, task, play.protocol.examples, play.seed)
+                inputs, labels = play.draw(task)
                 checkpoints.save({"inputs": inputs, "labels": labels}, path)
             paths[task] = path
         return paths
 
     def _record(self, play: Play, outcome: Outcome) -> Record:
-        return Record(
+        return play.record(
             id=play.id,
-            kind="release" if play.attack is None else "attack",
             suite=play.protocol.suite,
-            victim=play.victim,
-            donors=play.donors,
             seed=play.seed,
             key=play.protocol.key,
             examples=play.protocol.examples,
-            defense=play.defense,
-            attack=play.attack,
-            tier=play.pipeline.tier if play.attack else None,
-            uses_victim=play.pipeline.uses_victim if play.attack else True,
-            extraction=play.pipeline.extraction if play.attack else False,
-            claims_function=None if play.attack else play.chain.preserves_function,
             status=outcome.status,
             reason=outcome.reason,
             fine_tuning_flops=_fine_tuning_flops(play.protocol.suite),
@@ -280,20 +262,9 @@ class _Session:
         return record
 
 
-def _settled(play: Play, records: Iterable[Record]) -> bool:
-    """Whether a play is a step of a cascade that is not needed any more."""
-    if play.after is None:
-        return False
-    around = [r for r in records if (r.tasks, r.seed) == (play.tasks, play.seed)]
-    return protection.settled(play.defense, play.pipeline.tier, around)
-
-
 def code_of(play: Play) -> dict[str, str]:
     """Player -> SHA-256 of the source file it is defined in."""
-    players: list[Player] = list(play.chain.defenses)
-    if play.attack is not None:
-        players += play.pipeline.stages
-    return {player.name: _source_hash(type(player).__module__) for player in players}
+    return {player.name: _source_hash(type(player).__module__) for player in play.players}
 
 
 @cache
@@ -309,4 +280,4 @@ def _packages() -> dict[str, str]:
 
 @cache
 def _fine_tuning_flops(suite: str) -> int:
-    return protection.fine_tuning_flops(suites.get(suite))
+    return fine_tuning_flops(suites.get(suite))

@@ -10,12 +10,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from bench.game import Tier
-from bench.records import Accuracy, Record
+
+if TYPE_CHECKING:
+    from bench.games.protection import Record
+    from bench.records import Accuracy
 
 MINIMUM_GAP = 0.05
 """Points of victim accuracy between floor and ceiling under which there is nothing to steal."""

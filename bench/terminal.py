@@ -12,10 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.game import Tier
+from bench.games import protection
 from leaderboard.board import tied
 
 if TYPE_CHECKING:
-    from leaderboard.board import AttackPart, CellPart, DefensePart, IntervalPart, SuiteBoard
+    from bench.games.base import Play
+    from leaderboard.board import AttackPart, CellPart, DefensePart, IntervalPart, Leaderboard, SuiteBoard
 
 # Recovered skill from none (the defense holds) to all (it is broken): backgrounds with their readable foregrounds.
 _SHADES = (
@@ -59,6 +61,15 @@ def _matrix(
     for defense in defenses:
         table.add_row(defense, *(_cell(cells.get((defense, attack))) for attack in named))
     return table
+
+
+def so_far(plays: Sequence[Play], board: Leaderboard) -> list[Table]:
+    """The matrix of a run under way: everything that was planned, and what is known of it."""
+    planned = [play for play in plays if isinstance(play, protection.Play)]
+    defenses = list(dict.fromkeys(play.defense for play in planned))
+    attacks = list(dict.fromkeys(play.attack for play in planned if play.attack and play.pipeline.uses_victim))
+    cells = {(c.defense, c.attack): c for s in board.suites for c in s.cells}
+    return matrices(defenses, attacks, cells, "% recovered so far")
 
 
 def letters(attacks: Sequence[str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jsonschema
 
+from bench.games import protection
 from bench.records import Record
 from bench.scoring import group
 from leaderboard.board import Leaderboard
@@ -19,7 +20,7 @@ SCHEMA = Path(__file__).with_name("schema.json")
 def build(records: Iterable[Record]) -> Leaderboard:
     """The board of these records."""
     ordered = sorted(records, key=lambda r: r.id)
-    by_suite = group(ordered, lambda r: r.suite)
+    by_suite = group((r for r in ordered if isinstance(r, protection.Record)), lambda r: r.suite)
     return Leaderboard(suites=tuple(suite_board(name, by_suite[name]) for name in sorted(by_suite)))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from bench.flags import References, find_flags
 from bench.game import Tier
-from bench.records import Record
+from bench.games.protection import Record
 from bench.scoring import Reference, group, reference, worst_case
 from leaderboard.board import WorstPart
 

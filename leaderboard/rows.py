@@ -9,7 +9,7 @@ from statistics import fmean
 from bench.cost import Cost
 from bench.flags import Flag
 from bench.game import Tier
-from bench.records import Record
+from bench.games.protection import Record
 from bench.scoring import MINIMUM_FIDELITY, bootstrap, group, merged_accuracy
 from leaderboard.board import (
     AttackPart,

@@ -4,7 +4,8 @@ from typing import Any
 
 from bench.cost import Cost
 from bench.game import Tier
-from bench.records import Accuracy, Provenance, Record, identify
+from bench.games.protection import Record
+from bench.records import Accuracy, Provenance, identify
 
 NAIVE = "identity > task-arithmetic"
 ALIGNED = "weight-matching > ties"

@@ -11,7 +11,7 @@ from torch import Tensor
 import attacks
 from attacks.examples import limited
 from bench.checkpoints import StateDict
-from bench.game import AttackConfig, AttackerView, CostClass, Merge, Tier
+from bench.game import AttackConfig, CostClass, Merge, MergingView, Tier
 from bench.merging import TaskVectors, add_task_vector, default_scale
 
 
@@ -52,7 +52,7 @@ class AdaMerging(Merge):
         """Labelled where labels are what it learns from."""
         return Tier.LABELLED if self.config.loss == "cross-entropy" else Tier.UNLABELLED
 
-    def merge(self, models: Mapping[str, StateDict], view: AttackerView) -> StateDict:
+    def merge(self, models: Mapping[str, StateDict], view: MergingView) -> StateDict:
         """The merged model. ``models``: task -> aligned victim or donor, the victim first."""
         config, seen = self.config, limited(view, self.config.k)
         supervised = config.loss == "cross-entropy"
@@ -76,7 +76,7 @@ class AdaMerging(Merge):
 class Blend:
     """A module whose weights are theta0 + sum_t lambda_tl tau_tl, and the gradient of a loss of it in lambda."""
 
-    def __init__(self, models: Sequence[StateDict], view: AttackerView, per_tensor: bool) -> None:
+    def __init__(self, models: Sequence[StateDict], view: MergingView, per_tensor: bool) -> None:
         """Take T models; their coefficients are T x L for L tensors (``per_tensor``), else T x 1."""
         self.base = view.base
         vectors = TaskVectors(models, view.base)

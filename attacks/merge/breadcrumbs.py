@@ -7,7 +7,7 @@ from torch import Tensor
 import attacks
 from attacks.merge.scaled import ScaledConfig, ScaledMerge, Share
 from bench.checkpoints import StateDict
-from bench.game import AttackerView
+from bench.game import MergingView
 from bench.merging import TaskVectors, default_scale, thresholds, trim
 
 
@@ -36,7 +36,7 @@ class Breadcrumbs(ScaledMerge):
         """Task arithmetic's."""
         return default_scale(models)
 
-    def combine(self, vectors: TaskVectors, view: AttackerView) -> StateDict:
+    def combine(self, vectors: TaskVectors, view: MergingView) -> StateDict:
         """The sum of the masked task vectors."""
         combined: StateDict = {}
         for tensor in vectors.one_by_one():

@@ -9,7 +9,7 @@ from torch import Tensor
 import attacks
 from attacks.merge.scaled import ScaledConfig, ScaledMerge
 from bench.checkpoints import StateDict
-from bench.game import AttackerView
+from bench.game import MergingView
 from bench.merging import TaskVectors, default_scale
 
 
@@ -38,7 +38,7 @@ class Consensus(ScaledMerge):
         """Task arithmetic's."""
         return default_scale(models)
 
-    def combine(self, vectors: TaskVectors, view: AttackerView) -> StateDict:
+    def combine(self, vectors: TaskVectors, view: MergingView) -> StateDict:
         """The masked sum."""
         agree = min(self.config.agree, len(vectors))
         return vectors.elementwise(lambda stack: _consensus(stack, self.config.mask, agree))

@@ -8,7 +8,7 @@ import attacks
 from attacks.merge.scaled import ScaledConfig, ScaledMerge, Share
 from attacks.merge.ties import ties_scale
 from bench.checkpoints import StateDict
-from bench.game import AttackerView
+from bench.game import MergingView
 from bench.merging import DroppedVectors, TaskVectors, default_scale, ties
 
 
@@ -44,7 +44,7 @@ class Dare(ScaledMerge):
         """That of the merge that follows."""
         return default_scale(models) if self.config.then == "linear" else ties_scale(models)
 
-    def combine(self, vectors: TaskVectors, view: AttackerView) -> StateDict:
+    def combine(self, vectors: TaskVectors, view: MergingView) -> StateDict:
         """Drop, rescale, merge."""
         dropped = DroppedVectors(vectors, self.config.drop, view.generator)
         if self.config.then == "linear":

@@ -10,7 +10,7 @@ import attacks
 from attacks.merge.scaled import ScaledConfig, ScaledMerge, Share
 from attacks.merge.ties import ties_scale
 from bench.checkpoints import StateDict
-from bench.game import AttackerView
+from bench.game import MergingView
 from bench.merging import TaskVectors, elect_and_average
 
 
@@ -47,7 +47,7 @@ class Della(ScaledMerge):
         """TIES's."""
         return ties_scale(models)
 
-    def combine(self, vectors: TaskVectors, view: AttackerView) -> StateDict:
+    def combine(self, vectors: TaskVectors, view: MergingView) -> StateDict:
         """Drop, elect, fuse."""
         return vectors.map(lambda _, stack: elect_and_average(self._pruned(stack, view.generator)))
 

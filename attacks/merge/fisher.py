@@ -10,14 +10,14 @@ from torch import Tensor
 import attacks
 from attacks.examples import limited
 from bench.checkpoints import StateDict
-from bench.game import AttackerView
+from bench.game import MergingView
 from bench.merging import working_dtype
 
 
 @attacks.merger("fisher", paper="arXiv 2111.09832, eq. 3", tier="unlabelled", cost="forward")
 def fisher(
     models: Mapping[str, StateDict],
-    view: AttackerView,
+    view: MergingView,
     *,
     examples: PositiveInt = 256,
     batch_size: PositiveInt = 8,
@@ -55,7 +55,7 @@ def fisher(
     return merged
 
 
-def diagonal_fisher(state: StateDict, task: str, inputs: Tensor, view: AttackerView, batch_size: int) -> StateDict:
+def diagonal_fisher(state: StateDict, task: str, inputs: Tensor, view: MergingView, batch_size: int) -> StateDict:
     """The diagonal Fisher information of one model: parameter name -> non-negative tensor of its shape."""
     model = view.model(state)
     parameters = dict(model.named_parameters(remove_duplicate=False))

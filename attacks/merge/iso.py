@@ -10,7 +10,7 @@ import attacks
 from attacks.merge.scaled import ScaledConfig, ScaledMerge, Share
 from attacks.merge.tsv import leading, nearest_orthonormal
 from bench.checkpoints import StateDict
-from bench.game import AttackerView, CostClass
+from bench.game import CostClass, MergingView
 from bench.merging import TaskVectors, isotropic, matrices
 
 
@@ -51,7 +51,7 @@ class Iso(ScaledMerge):
         """The paper's for eight tasks."""
         return 1.3 if self.config.variant == "c" else 1.5
 
-    def combine(self, vectors: TaskVectors, view: AttackerView) -> StateDict:
+    def combine(self, vectors: TaskVectors, view: MergingView) -> StateDict:
         """Sum, flatten."""
         decomposed = matrices(view.architecture, view.base)
 

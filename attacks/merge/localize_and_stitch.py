@@ -5,7 +5,7 @@ from torch import Tensor
 import attacks
 from attacks.merge.scaled import ScaledConfig, ScaledMerge, Share
 from bench.checkpoints import StateDict
-from bench.game import AttackerView
+from bench.game import MergingView
 from bench.merging import TaskVectors, thresholds, trim
 
 
@@ -25,7 +25,7 @@ class LocalizeAndStitch(ScaledMerge):
         density: Share = 0.1
         """Share of each task vector's entries in its region."""
 
-    def combine(self, vectors: TaskVectors, view: AttackerView) -> StateDict:
+    def combine(self, vectors: TaskVectors, view: MergingView) -> StateDict:
         """Localize, stitch."""
         limits = thresholds(vectors, round(self.config.density * vectors.size))
         return vectors.elementwise(lambda stack: _stitch(trim(stack, limits)))

@@ -6,7 +6,7 @@ from torch import Tensor
 import attacks
 from attacks.merge.scaled import ScaledMerge
 from bench.checkpoints import StateDict
-from bench.game import AttackerView
+from bench.game import MergingView
 from bench.merging import TaskVectors
 
 
@@ -23,7 +23,7 @@ class ModelStock(ScaledMerge):
 
     paper = "arXiv 2403.19522"
 
-    def combine(self, vectors: TaskVectors, view: AttackerView) -> StateDict:
+    def combine(self, vectors: TaskVectors, view: MergingView) -> StateDict:
         """T times the mean task vector, tensor by tensor."""
         return vectors.map(lambda _, stack: stack.mean(0).mul_(ratio(stack.view(len(stack), -1))))
 

@@ -9,7 +9,7 @@ from torch import Tensor
 import attacks
 from attacks.merge.scaled import ScaledConfig, ScaledMerge
 from bench.checkpoints import StateDict
-from bench.game import AttackerView
+from bench.game import MergingView
 from bench.merging import TaskVectors, thresholds
 
 
@@ -38,7 +38,7 @@ class PCB(ScaledMerge):
         """The published 1.2."""
         return 1.2
 
-    def combine(self, vectors: TaskVectors, view: AttackerView) -> StateDict:
+    def combine(self, vectors: TaskVectors, view: MergingView) -> StateDict:
         """Compete, drop, rescale."""
         size = vectors.size
 

@@ -12,7 +12,7 @@ import attacks
 from attacks.examples import limited
 from attacks.merge.scaled import Share
 from bench.checkpoints import StateDict
-from bench.game import AttackerView
+from bench.game import MergingView
 from bench.merging import average
 
 RIDGE = 1e-6
@@ -21,7 +21,7 @@ RIDGE = 1e-6
 
 @attacks.merger("regmean", paper="arXiv 2212.09849, eq. 2", tier="unlabelled", cost="forward")
 def regmean(
-    models: Mapping[str, StateDict], view: AttackerView, *, examples: PositiveInt = 256, off_diagonal: Share = 0.95
+    models: Mapping[str, StateDict], view: MergingView, *, examples: PositiveInt = 256, off_diagonal: Share = 0.95
 ) -> StateDict:
     """Per linear layer, the weights whose outputs are nearest to every model's on that model's own inputs:
 
@@ -59,7 +59,7 @@ def nearest(weights_oi: Sequence[Tensor], grams_ii: Sequence[Tensor], off_diagon
 
 
 @torch.no_grad()
-def gram_matrices(state: StateDict, task: str, inputs: Tensor, view: AttackerView) -> StateDict:
+def gram_matrices(state: StateDict, task: str, inputs: Tensor, view: MergingView) -> StateDict:
     """G = X^T X (in x in, float64) of every linear layer that the forward pass runs, by the key of its weight."""
     model = view.model(state)
     keys = {id(parameter): key for key, parameter in model.named_parameters()}

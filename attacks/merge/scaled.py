@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from bench.checkpoints import StateDict
-from bench.game import AttackConfig, AttackerView, Merge, Tier
+from bench.game import AttackConfig, Merge, MergingView, Tier
 from bench.merging import TaskVectors, add_task_vector
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -52,10 +52,10 @@ class ScaledMerge(Merge):
         return 1.0
 
     @abstractmethod
-    def combine(self, vectors: TaskVectors, view: AttackerView) -> StateDict:
+    def combine(self, vectors: TaskVectors, view: MergingView) -> StateDict:
         """The merged task vector at lambda = 1."""
 
-    def merge(self, models: Mapping[str, StateDict], view: AttackerView) -> StateDict:
+    def merge(self, models: Mapping[str, StateDict], view: MergingView) -> StateDict:
         """The merged model. ``models``: task -> aligned victim or donor, the victim first."""
         states, scale = list(models.values()), self.config.scale
         default = self.default_scale(len(states))
@@ -88,7 +88,7 @@ class ScaledMerge(Merge):
 class Search:
     """Coordinate ascent over merge coefficients, which scores each candidate once."""
 
-    def __init__(self, build: Callable[[Weights], StateDict], view: AttackerView) -> None:
+    def __init__(self, build: Callable[[Weights], StateDict], view: MergingView) -> None:
         """Take what builds the merged model of some coefficients, and the view whose examples score it."""
         self.build = build
         self.view = view
@@ -122,7 +122,7 @@ def _moved(weights: Weights, index: int, move: float) -> Weights:
 
 
 @torch.inference_mode()
-def skill(state: StateDict, view: AttackerView) -> tuple[float, float]:
+def skill(state: StateDict, view: MergingView) -> tuple[float, float]:
     """(mean accuracy, -mean cross-entropy) over the tasks on the tier's labelled examples; compared in that order."""
     accuracy = loss = 0.0
     for task in view.tasks:

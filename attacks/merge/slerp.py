@@ -11,7 +11,7 @@ import attacks
 from attacks.merge.scaled import Share
 from bench.checkpoints import StateDict
 from bench.errors import BadConfig
-from bench.game import AttackerView
+from bench.game import MergingView
 from bench.merging import TaskVectors, add_task_vector, working_dtype
 
 _PARALLEL = 0.9995
@@ -21,7 +21,7 @@ _PARALLEL = 0.9995
 @attacks.merger("slerp", paper="Shoemake 1985; merges of mergekit")
 def slerp(
     models: Mapping[str, StateDict],
-    view: AttackerView,
+    view: MergingView,
     *,
     t: Share = 0.5,
     space: Literal["weights", "task-vectors"] = "weights",

@@ -3,7 +3,7 @@
 import attacks
 from attacks.merge.scaled import ScaledMerge
 from bench.checkpoints import StateDict
-from bench.game import AttackerView
+from bench.game import MergingView
 from bench.merging import TaskVectors, default_scale
 
 
@@ -20,6 +20,6 @@ class TaskArithmetic(ScaledMerge):
         """0.8 for two or three models, 0.3 from four on."""
         return default_scale(models)
 
-    def combine(self, vectors: TaskVectors, view: AttackerView) -> StateDict:
+    def combine(self, vectors: TaskVectors, view: MergingView) -> StateDict:
         """The sum of the task vectors."""
         return vectors.elementwise(lambda stack: stack.sum(0))

@@ -5,7 +5,7 @@ from typing import Literal
 import attacks
 from attacks.merge.scaled import ScaledConfig, ScaledMerge, Share
 from bench.checkpoints import StateDict
-from bench.game import AttackerView
+from bench.game import MergingView
 from bench.merging import TaskVectors, ties
 
 
@@ -35,7 +35,7 @@ class Ties(ScaledMerge):
         """1 for a few models, 0.3 for eight."""
         return ties_scale(models)
 
-    def combine(self, vectors: TaskVectors, view: AttackerView) -> StateDict:
+    def combine(self, vectors: TaskVectors, view: MergingView) -> StateDict:
         """Trim, elect, average."""
         if self.config.per == "model":
             return ties(vectors, self.config.density)

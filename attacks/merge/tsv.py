@@ -6,7 +6,7 @@ from torch import Tensor
 import attacks
 from attacks.merge.scaled import ScaledMerge
 from bench.checkpoints import StateDict
-from bench.game import AttackerView, CostClass
+from bench.game import CostClass, MergingView
 from bench.merging import TaskVectors, matrices
 
 
@@ -25,7 +25,7 @@ class TSV(ScaledMerge):
     paper = "arXiv 2412.00081, alg. 1"
     cost_class = CostClass.ALGEBRA
 
-    def combine(self, vectors: TaskVectors, view: AttackerView) -> StateDict:
+    def combine(self, vectors: TaskVectors, view: MergingView) -> StateDict:
         """Decompose, whiten, put together."""
         decomposed = matrices(view.architecture, view.base)
         return vectors.map(lambda key, stack: _whitened(stack) if key in decomposed else stack.mean(0))

@@ -6,14 +6,14 @@ from pydantic import NonNegativeFloat
 
 import attacks
 from bench.checkpoints import StateDict
-from bench.game import AttackerView
+from bench.game import MergingView
 from bench.merging import TaskVectors, add_task_vector, default_scale
 
 
 @attacks.merger("victim-first", paper="ours, against arXiv 2601.21898")
 def victim_first(
     models: Mapping[str, StateDict],
-    view: AttackerView,
+    view: MergingView,
     *,
     scale: NonNegativeFloat = 0.85,
     donors: NonNegativeFloat | None = None,

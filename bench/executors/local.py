@@ -24,7 +24,7 @@ from typing import Any
 
 from bench.cost import Cost
 from bench.executors import progress
-from bench.games.protection import Play
+from bench.games.base import Play
 from bench.records import Status
 
 ROOM = 2**20
@@ -55,8 +55,8 @@ class Outcome:
     reason: str | None
     fields: Mapping[str, Any]
     """Fields of the record: cost, and where the play succeeded accuracy and the like."""
-    state: Path | None
-    """The returned checkpoint; whoever wants to keep it moves it."""
+    result: Path | None
+    """What the player returned; whoever wants to keep it moves it."""
 
 
 class Slot:
@@ -70,27 +70,27 @@ class Slot:
         self._judge: tuple[BaseProcess, Connection] | None = None
         self._player: BaseProcess | None = None
 
-    def play(self, play: Play, released: Path | None, examples: Mapping[str, Path], out: Path) -> Outcome:
+    def play(self, play: Play, given: Path | None, examples: Mapping[str, Path], out: Path) -> Outcome:
         """Run and judge one play; ``out`` is an empty folder that the player may write to.
 
         Raises:
             OSError: the disk is full, which is nobody's failure.
         """
-        outcome = self._run_player(play, released, examples, out)
+        outcome = self._run_player(play, given, examples, out)
         if outcome.status != "ok" and shutil.disk_usage(out).free < ROOM:
             raise OSError(errno.ENOSPC, "the disk is full; free some space and run the same command again", str(out))
-        if outcome.state is None:
+        if outcome.result is None:
             return outcome
         try:
-            judged = self._ask_judge(play, outcome.state)
+            judged = self._ask_judge(play, outcome.result, given)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             self._judge = None
             return failure("crashed", "the judge's process died while evaluating; is the machine out of memory?")
         return replace(outcome, fields={**outcome.fields, **judged})
 
-    def _run_player(self, play: Play, released: Path | None, examples: Mapping[str, Path], out: Path) -> Outcome:
+    def _run_player(self, play: Play, given: Path | None, examples: Mapping[str, Path], out: Path) -> Outcome:
         process = self._context.Process(
-            target=_play, args=(play, released, dict(examples), out, self._limits), daemon=True
+            target=_play, args=(play, given, dict(examples), out, self._limits), daemon=True
         )
         self._player = process
         process.start()
@@ -105,8 +105,8 @@ class Slot:
         played = json.loads(result.read_text(encoding="utf-8"))
         if played["status"] != "ok":
             return failure(played["status"], played["reason"])
-        fields = {"cost": Cost(**played["cost"]), **{key: played[key] for key in ("task_vector_ratio", "warnings")}}
-        return Outcome("ok", None, fields, out / "state.safetensors")
+        fields = {**played["fields"], "cost": Cost(**played["cost"]), "warnings": played["warnings"]}
+        return Outcome("ok", None, fields, out / "result.safetensors")
 
     def _wait(self, process: BaseProcess, play: Play, out: Path) -> None:
         """Wait for the player's end or for its time to run out, telling the watcher how far it is."""
@@ -126,7 +126,7 @@ class Slot:
         if self._player is not None and self._player.is_alive():
             _kill_group(self._player)
 
-    def _ask_judge(self, play: Play, state: Path) -> dict[str, Any]:
+    def _ask_judge(self, play: Play, result: Path, given: Path | None) -> dict[str, Any]:
         if self._judge is None:
             ours, theirs = self._context.Pipe()
             process = self._context.Process(target=_judge, args=(theirs, self._limits), daemon=True)
@@ -134,7 +134,7 @@ class Slot:
             theirs.close()
             self._judge = process, ours
         _, connection = self._judge
-        connection.send((play, state))
+        connection.send((play, result, given))
         reply = connection.recv()
         if isinstance(reply, Exception):
             raise reply

@@ -26,8 +26,7 @@ from bench.cost import metered
 from bench.errors import ArenaError, ArenaWarning
 from bench.executors import progress
 from bench.executors.local import Limits
-from bench.games import protection
-from bench.games.protection import Play
+from bench.games.base import Play
 
 
 def _warm_up() -> None:
@@ -53,8 +52,8 @@ GIB = 2**30
 _PR_SET_PDEATHSIG = 1
 
 
-def play(play: Play, released: Path | None, examples: dict[str, Path], out: Path, limits: Limits) -> None:
-    """Run one player and leave ``state.safetensors`` and ``result.json`` in ``out``.
+def play(play: Play, given: Path | None, examples: dict[str, Path], out: Path, limits: Limits) -> None:
+    """Run one player and leave ``result.safetensors`` and ``result.json`` in ``out``.
 
     Exits 0 with a result or with ``{"status": "failed" | "memory", "reason": ...}``; anything else is a crash.
     """
@@ -69,15 +68,12 @@ def play(play: Play, released: Path | None, examples: dict[str, Path], out: Path
             registry.load_plugin(path)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ArenaWarning)
-            if play.kind == "release":
-                played = protection.play_release(play, tell)
-            else:
-                played = protection.play_attack(play, released, examples, tell)
-        checkpoints.save(played.state, out / "state.safetensors")
+            played = play.run(given, examples, tell)
+        checkpoints.save(played.tensors, out / "result.safetensors")
         result: dict[str, Any] = {
             "status": "ok",
             "cost": played.cost.model_dump(),
-            "task_vector_ratio": played.task_vector_ratio,
+            "fields": dict(played.fields),
             "warnings": list(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, ArenaWarning))),
         }
     except MemoryError as error:
@@ -94,17 +90,17 @@ def play(play: Play, released: Path | None, examples: dict[str, Path], out: Path
 
 
 def judge(connection: Connection, limits: Limits) -> None:
-    """Serve (play, checkpoint path) requests until the connection closes; replies are fields of the record."""
+    """Serve (play, its result, what it started from) until the connection closes; replies are fields of the record."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
     _die_with_parent()
     torch.set_num_threads(limits.threads)
     while True:
         try:
-            play, path = connection.recv()
+            play, result, given = connection.recv()
         except EOFError:
             return
         try:
-            connection.send(protection.judge(play, checkpoints.load(path)))
+            connection.send(play.judge(result, given))
         except Exception as error:  # noqa: BLE001 - the parent raises it again
             connection.send(error)
 

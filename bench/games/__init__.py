@@ -1,1 +1,28 @@
-"""Games: matches, what to play and how to judge it, one file each."""
+"""The games: each is a file of its own, with its matches, plays, references and records.
+
+The runner plays any; nothing outside a game's own file, its scores and its board knows its rules.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+from bench.errors import UnknownName
+
+if TYPE_CHECKING:
+    from bench.records import Record
+
+TRACKS = ("protection",)
+"""A track is the name of a game and of the module here that holds it."""
+
+
+def record_type(track: str) -> type[Record]:
+    """What a game records.
+
+    Raises:
+        UnknownName: there is no such game.
+    """
+    if track not in TRACKS:
+        raise UnknownName(f"unknown track {track!r}; there are: {', '.join(TRACKS)}")
+    return cast("type[Record]", import_module(f"bench.games.{track}").Record)

@@ -6,30 +6,29 @@ on it) and *attacks* (a pipeline meets one released model, or plays as a baselin
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
-from bench import checkpoints, suites
+from bench import checkpoints, records, suites
 from bench.checkpoints import StateDict
-from bench.cost import Cost, metered
-from bench.game import AttackerView, DefenderView, Reads, Tier
+from bench.cost import metered
+from bench.game import AttackerView, DefenderView, Player, Reads, Tier
+from bench.games import base
+from bench.games.base import SPLITS, LazyExamples, Played, Protocol, Steps, forward_flops, seeded
 from bench.merging import norm, task_vector
 from bench.pipeline import Chain, Pipeline, parse_attack, parse_defense
-from bench.records import Accuracy, Record, identify
+from bench.records import Accuracy, identify
 from bench.scoring import reference, worst_case
-from bench.suites import Split, Suite
+from bench.suites import Suite
 
 TRACK = "protection"
-Steps = Callable[[int, int], None]
-"""Told how many of how many steps are done."""
-SPLITS: tuple[Split, ...] = ("validation", "test")
 ENOUGH = 0.99
 """Share of a victim's skill after which a cascade attacks a match no further."""
 
@@ -53,34 +52,74 @@ class Match:
         return "+".join(self.tasks)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """What is the same for every play of a run."""
+class Record(records.Record):
+    """One play. ``release``: a defense rewrote a victim. ``attack``: a pipeline met a released model."""
 
-    suite: str
-    key: str
-    examples: int
-    checkpoints: Mapping[str, str]
-    """Model -> SHA-256 of its weights."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Play:
-    """One unit of work: a player runs in a process of its own, then the judge scores what it returned."""
-
-    protocol: Protocol
+    track: Literal["protection"] = "protection"
+    kind: Literal["release", "attack"]
     victim: str
-    donors: tuple[str, ...] = ()
-    seed: int
+    donors: tuple[str, ...]
+    """Empty for a release, which does not depend on them."""
     defense: str
     attack: str | None = None
-    after: tuple[str, ...] | None = None
-    """Set for a step of a cascade: the plays, by id, that must be done before it is known whether it is needed."""
+    tier: Tier | None = None
+    uses_victim: bool = True
+    """False for baselines, which measure the floor."""
+    extraction: bool = False
+    """Whether the attack needs the released model's answers rather than its weights."""
+    claims_function: bool | None = None
+    """Releases: whether the defense claims to preserve the function."""
+    logit_difference: float | None = None
+    """Releases: largest |difference| of logits from the victim's on held-out inputs / largest |logit|."""
+    task_vector_ratio: float | None = None
+    """Attacks: norm of the aligned victim's task vector / mean norm of the donors'."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.kind == "attack") != (self.attack is not None and self.tier is not None):
+            raise ValueError("an attack record names its attack and tier, a release neither")
+        return self
 
     @property
-    def kind(self) -> str:
+    def match(self) -> tuple[str, str, tuple[str, ...]]:
+        """(suite, victim, donors)."""
+        return self.suite, self.victim, self.donors
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks of the match, the victim first."""
+        return (self.victim, *self.donors)
+
+    @property
+    def title(self) -> str:
+        """Defense and attack."""
+        return f"{self.defense} × {self.attack or 'release'}"
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Match, defense, attack."""
+        return "+".join(self.tasks), self.defense, self.attack or "release"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Play(base.Play):
+    """A release, or an attack on one."""
+
+    victim: str
+    donors: tuple[str, ...] = ()
+    defense: str
+    attack: str | None = None
+
+    @property
+    def kind(self) -> Literal["release", "attack"]:
         """``release`` or ``attack``."""
         return "release" if self.attack is None else "attack"
+
+    @property
+    def title(self) -> str:
+        """Defense and attack on the victim."""
+        met = f" × {self.attack}" if self.attack else ""
+        return f"{self.defense}{met} on {self.victim}"
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -116,12 +155,60 @@ class Play:
         assert self.attack is not None
         return parse_attack(self.attack)
 
+    @property
+    def players(self) -> list[Player]:
+        """The defense's links and the attack's stages."""
+        return [*self.chain.defenses, *(self.pipeline.stages if self.attack else ())]
+
     @cached_property
-    def release(self) -> Play | None:
-        """The release this play needs: None for a release itself, and for baselines."""
+    def needs(self) -> Play | None:
+        """The release that an attack meets: None for a release itself, and for baselines."""
         if self.attack is None or not self.pipeline.uses_victim:
             return None
         return Play(protocol=self.protocol, victim=self.victim, seed=self.seed, defense=self.defense)
+
+    @property
+    def needed(self) -> bool:
+        """Whether it is a release."""
+        return self.attack is None
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Every task of the match, for an attack of a data tier."""
+        return self.tasks if self.attack is not None and self.pipeline.tier is not Tier.DATA_FREE else ()
+
+    def draw(self, task: str) -> tuple[Tensor, Tensor]:
+        """K examples that the data tiers may read."""
+        return draw_examples(suites.get(self.protocol.suite), task, self.protocol.examples, self.seed)
+
+    def run(self, given: Path | None, examples: Mapping[str, Path], progress: Steps) -> Played:
+        """Protect, or attack."""
+        return _release(self, progress) if self.attack is None else _attack(self, given, examples, progress)
+
+    def judge(self, result: Path, given: Path | None) -> dict[str, Any]:
+        """accuracy, logit_difference (releases), evaluation_cost."""
+        return judge(self, checkpoints.load(result))
+
+    def settled(self, known: Iterable[records.Record]) -> bool:
+        """Whether there is nothing left to recover for this step of a cascade."""
+        here = [r for r in known if isinstance(r, Record) and (r.tasks, r.seed) == (self.tasks, self.seed)]
+        return settled(self.defense, self.pipeline.tier, here)
+
+    def record(self, **common: Any) -> Record:
+        """Its record."""
+        attack = self.pipeline if self.attack else None
+        return Record(
+            kind=self.kind,
+            victim=self.victim,
+            donors=self.donors,
+            defense=self.defense,
+            attack=self.attack,
+            tier=attack.tier if attack else None,
+            uses_victim=attack.uses_victim if attack else True,
+            extraction=attack.extraction if attack else False,
+            claims_function=None if attack else self.chain.preserves_function,
+            **common,
+        )
 
 
 def plan(
@@ -181,12 +268,6 @@ def settled(defense: str, tier: Tier, known: Iterable[Record]) -> bool:
     return True
 
 
-def seeded(*parts: object) -> torch.Generator:
-    """A generator whose seed is a hash of the parts."""
-    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-
-
 def draw_examples(suite: Suite, task: str, count: int, seed: int) -> tuple[Tensor, Tensor]:
     """The ``count`` inputs and labels of a task that the data tiers may read, drawn from its training split."""
     inputs, labels = suite.load(task, "train")
@@ -194,22 +275,13 @@ def draw_examples(suite: Suite, task: str, count: int, seed: int) -> tuple[Tenso
     return inputs[picked].clone(), labels[picked].clone()
 
 
-@dataclass(frozen=True)
-class Played:
-    """What a player's process hands to the runner."""
-
-    state: StateDict
-    cost: Cost
-    task_vector_ratio: float | None = None
-
-
-def play_release(play: Play, progress: Steps) -> Played:
+def _release(play: Play, progress: Steps) -> Played:
     """Protect the victim. Runs in the player's process; loads no test split."""
     suite = suites.get(play.protocol.suite)
-    victim, base = suite.finetuned(play.victim), suite.base()
+    victim, theta0 = suite.finetuned(play.victim), suite.base()
     view = DefenderView(
         suite=suite,
-        base=base,
+        base=theta0,
         tasks=(play.victim,),
         task=play.victim,
         # The key is secret: an attack that re-runs the defense's code must not find its random draw.
@@ -221,22 +293,22 @@ def play_release(play: Play, progress: Steps) -> Played:
     return Played(checkpoints.preflight(state, victim, f"defense {play.defense}"), cost)
 
 
-def play_attack(play: Play, released: Path | None, examples: Mapping[str, Path], progress: Steps) -> Played:
+def _attack(play: Play, released: Path | None, examples: Mapping[str, Path], progress: Steps) -> Played:
     """Attack a released model. Runs in the player's process, which is given neither the victim nor the run key."""
     suite = suites.get(play.protocol.suite)
-    pipeline, base = play.pipeline, suite.base()
+    pipeline, theta0 = play.pipeline, suite.base()
     donors = {task: suite.finetuned(task) for task in play.donors}
     reads = Reads()
     view = AttackerView(
         suite=suite,
-        base=base,
+        base=theta0,
         tasks=play.tasks,
         generator=seeded("attack", "+".join(play.tasks), play.attack, play.seed),
-        released=checkpoints.load(released) if released else dict(base),
+        released=checkpoints.load(released) if released else dict(theta0),
         victim=play.victim,
         donors=donors,
         tier=pipeline.tier,
-        examples=_LazyExamples(examples),
+        examples=LazyExamples(examples),
         reads=reads,
         progress=progress,
     )
@@ -247,26 +319,9 @@ def play_attack(play: Play, released: Path | None, examples: Mapping[str, Path],
     cost.labelled_examples = sum(reads.labelled.values())
     ratio = None
     if aligned:
-        of_donors = [norm(task_vector(state, base)) for state in donors.values()]
-        ratio = norm(task_vector(aligned[0], base)) * len(of_donors) / max(sum(of_donors), 1e-30)
-    return Played(checkpoints.preflight(state, base, f"attack {play.attack}"), cost, ratio)
-
-
-class _LazyExamples(Mapping[str, tuple[Tensor, Tensor]]):
-    """Task -> examples, read from disk when first asked for."""
-
-    def __init__(self, paths: Mapping[str, Path]) -> None:
-        self._paths = paths
-
-    def __getitem__(self, task: str) -> tuple[Tensor, Tensor]:
-        state = checkpoints.load(self._paths[task], dtype=None)
-        return state["inputs"], state["labels"]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._paths)
-
-    def __len__(self) -> int:
-        return len(self._paths)
+        of_donors = [norm(task_vector(state, theta0)) for state in donors.values()]
+        ratio = norm(task_vector(aligned[0], theta0)) * len(of_donors) / max(sum(of_donors), 1e-30)
+    return Played(checkpoints.preflight(state, theta0, f"attack {play.attack}"), cost, {"task_vector_ratio": ratio})
 
 
 def judge(play: Play, state: StateDict) -> dict[str, Any]:
@@ -293,19 +348,3 @@ def _logit_difference(suite: Suite, task: str, state: StateDict) -> float:
     inputs, _ = suite.load(task, "validation")
     ours, theirs = suite.predict(state, task, inputs), suite.predict(suite.finetuned(task), task, inputs)
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
-
-
-@cache
-def forward_flops(suite: Suite) -> int:
-    """Operations of one forward pass per example, measured on a batch."""
-    task = next(iter(suite.tasks))
-    inputs = suite.load(task, "validation")[0][: suite.batch_size]
-    base, _ = suite.base(), suite.head(task)  # a head may be computed when first asked for: no part of a forward pass
-    with metered() as cost:
-        suite.predict(base, task, inputs)
-    return round(cost.flops / len(inputs))
-
-
-def fine_tuning_flops(suite: Suite) -> int:
-    """Operations of fine-tuning one model from the base: forward and backward (3 forwards) per example seen."""
-    return 3 * forward_flops(suite) * suite.fine_tuning_examples

@@ -61,7 +61,7 @@ def test_matches_with_one_victim_share_its_releases():
     plays = planned((("a", "b"), ("a", "c"), ("a", "b", "c")), (0, 1))
     releases = [play for play in plays if play.kind == "release"]
     assert len(releases) == 2 * 2  # seeds x (none, params)
-    needed = {play.release.id for play in plays if play.release is not None}
+    needed = {play.needs.id for play in plays if play.needs is not None}
     assert needed == {play.id for play in releases}
 
 
@@ -77,7 +77,7 @@ def test_baselines_are_played_once_per_match_and_seed_and_need_no_release():
     baselines = [play for play in plays if play.attack == "base-only"]
     assert len(baselines) == 2 * 2
     assert {play.defense for play in baselines} == {"none"}
-    assert all(play.release is None for play in baselines)
+    assert all(play.needs is None for play in baselines)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_the_id_changes_with_nothing_else(checkpoints):
 
 
 def test_a_release_has_no_donors_in_its_id():
-    ids = {replace(PLAY, donors=donors).release.id for donors in (("b",), ("c",), ("b", "c"))}
+    ids = {replace(PLAY, donors=donors).needs.id for donors in (("b",), ("c",), ("b", "c"))}
     assert ids == {Play(protocol=PROTOCOL, victim="a", seed=0, defense="params").id}
 
 

@@ -1,0 +1,166 @@
+"""What every game is to the runner: plays, what a play returns, and what all plays of a run share."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench import checkpoints, suites
+from bench.checkpoints import StateDict
+from bench.cost import Cost, metered
+from bench.game import Player
+from bench.records import Record
+from bench.suites import Split, Suite
+
+Steps = Callable[[int, int], None]
+"""Told how many of how many steps are done."""
+SPLITS: tuple[Split, ...] = ("validation", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What is the same for every play of a run."""
+
+    suite: str
+    key: str
+    examples: int
+    checkpoints: Mapping[str, str]
+    """Model -> SHA-256 of its weights."""
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a player's process hands to the runner."""
+
+    tensors: StateDict
+    """A model, or whatever else the plays that need this one read back."""
+    cost: Cost
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the record that only the player's process knows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Play(ABC):
+    """One unit of work: a player runs in a process of its own, then the judge scores what it returned.
+
+    A game subclasses it; everything that tells one game from another is here or in its records.
+    """
+
+    protocol: Protocol
+    seed: int
+    after: tuple[str, ...] | None = None
+    """Set for a play that may turn out to be needless: the plays, by id, that must be done before that is known."""
+
+    @property
+    @abstractmethod
+    def id(self) -> str:
+        """SHA-256 of everything that decides the outcome, players' code aside."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """Who meets whom, for the terminal."""
+
+    @property
+    @abstractmethod
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks whose models it touches or is judged on."""
+
+    @property
+    @abstractmethod
+    def players(self) -> Sequence[Player]:
+        """Whose code decides the outcome."""
+
+    @property
+    @abstractmethod
+    def needs(self) -> Play | None:
+        """The play whose result this one starts from, if any."""
+
+    @property
+    @abstractmethod
+    def needed(self) -> bool:
+        """Whether other plays may start from this one's result."""
+
+    @property
+    @abstractmethod
+    def reads(self) -> tuple[str, ...]:
+        """The tasks of which its player may read examples."""
+
+    @abstractmethod
+    def draw(self, task: str) -> tuple[Tensor, Tensor]:
+        """These examples: inputs k x ... and labels k. Runs in the runner's process."""
+
+    @abstractmethod
+    def run(self, given: Path | None, examples: Mapping[str, Path], progress: Steps) -> Played:
+        """Run the player, in its process: loads no test split. ``given``: the result of :attr:`needs`."""
+
+    @abstractmethod
+    def judge(self, result: Path, given: Path | None) -> dict[str, Any]:
+        """Score what the player returned, in the judge's process, the only one that loads test splits.
+
+        Returns:
+            Fields of the record, ``evaluation_cost`` among them.
+        """
+
+    @abstractmethod
+    def settled(self, known: Iterable[Record]) -> bool:
+        """Whether a play with ``after`` is not needed any more, given the records so far."""
+
+    @abstractmethod
+    def record(self, **common: Any) -> Record:
+        """The record of this play, given the fields that the runner knows."""
+
+
+class LazyExamples(Mapping[str, tuple[Tensor, Tensor]]):
+    """Task -> examples, read from disk when first asked for."""
+
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        self._paths = paths
+
+    def __getitem__(self, task: str) -> tuple[Tensor, Tensor]:
+        state = checkpoints.load(self._paths[task], dtype=None)
+        return state["inputs"], state["labels"]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+
+def seeded(*parts: object) -> torch.Generator:
+    """A generator whose seed is a hash of the parts."""
+    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+@cache
+def forward_flops(suite: Suite) -> int:
+    """Operations of one forward pass per example, measured on a batch."""
+    task = next(iter(suite.tasks))
+    inputs = suite.load(task, "validation")[0][: suite.batch_size]
+    base, _ = suite.base(), suite.head(task)  # a head may be computed when first asked for: no part of a forward pass
+    with metered() as cost:
+        suite.predict(base, task, inputs)
+    return round(cost.flops / len(inputs))
+
+
+def fine_tuning_flops(suite: Suite) -> int:
+    """Operations of fine-tuning one model from the base: forward and backward (3 forwards) per example seen."""
+    return 3 * forward_flops(suite) * suite.fine_tuning_examples
+
+
+def protocol(suite_name: str, tasks: Iterable[str], key: str, examples: int) -> Protocol:
+    """The protocol of a run, with the hashes of every checkpoint that it touches."""
+    suite = suites.get(suite_name)
+    hashes = {"base": checkpoints.fingerprint(suite.base())}
+    hashes |= {task: checkpoints.fingerprint(suite.finetuned(task)) for task in tasks}
+    return Protocol(suite=suite_name, key=key, examples=examples, checkpoints=hashes)
