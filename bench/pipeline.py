@@ -2,7 +2,8 @@
 
 - a defense is a chain, applied left to right: ``params(scaling=diagonal)+params(dropout=weights)``;
 - an attack is aligners, one merge, recoveries: ``weight-matching+gauge-anchor > ties(density=0.2) > finetune``;
-- a whole attack stands alone: ``finetune-base(steps=50)``.
+- a whole attack stands alone: ``finetune-base(steps=50)``;
+- a malicious contributor stands alone, and a safe merger is a merge and repairs: ``adamerging > anp``.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, reduce
-from typing import Any
+from typing import Any, cast
 
 from bench.checkpoints import StateDict
 from bench.errors import ArenaError, BadPipeline
 from bench.game import Align, Attack, AttackerView, DefenderView, Defense, Kind, Merge, Player, Recover, Stage, Tier
 from bench.registry import find
+from bench.safe_merging import Backdoor, MergerView, Repair, SafeMerge
 
 _NAME = re.compile(r"\s*([A-Za-z][\w.-]*)\s*")
 _KEY = re.compile(r"\s*([A-Za-z_]\w*)\s*=\s*")
@@ -100,6 +102,30 @@ class Pipeline:
         return reduce(lambda state, stage: stage.recover(state, view), self.recoveries, merged)
 
 
+@dataclass(frozen=True)
+class Merger:
+    """A parsed safe merger: a merge, then repairs of what it made."""
+
+    merge: Merge | SafeMerge
+    repairs: tuple[Repair, ...] = ()
+
+    @property
+    def stages(self) -> tuple[Player, ...]:
+        """Every player in order."""
+        return (self.merge, *self.repairs)
+
+    @property
+    def spelling(self) -> str:
+        """The canonical spelling: merge > repairs."""
+        repairs = "+".join(repair.spelling for repair in self.repairs)
+        return f"{self.merge.spelling} > {repairs}" if repairs else self.merge.spelling
+
+    def run(self, view: MergerView) -> StateDict:
+        """The one merged model."""
+        merged = self.merge.merge(view.contributions, view)
+        return reduce(lambda state, repair: repair.repair(state, view), self.repairs, merged)
+
+
 @lru_cache(maxsize=4096)
 def parse_defense(text: str) -> Chain:
     """Read a defense or a chain of them.
@@ -112,6 +138,36 @@ def parse_defense(text: str) -> Chain:
     if len(segments) != 1:
         raise BadPipeline(f"a defense has one segment; join its links with '+', not '>': {text}")
     return Chain(tuple(segments[0]))
+
+
+@lru_cache(maxsize=4096)
+def parse_backdoor(text: str) -> Backdoor:
+    """Read a malicious contributor.
+
+    Raises:
+        BadPipeline: it does not parse, or there is more than one.
+        UnknownName, BadConfig: it is unknown or misconfigured.
+    """
+    segments = _Reader(text).segments(("backdoor",))
+    if [len(segment) for segment in segments] != [1]:
+        raise BadPipeline(f"one malicious contributor stands alone: {text}")
+    return cast("Backdoor", segments[0][0])
+
+
+@lru_cache(maxsize=4096)
+def parse_merger(text: str) -> Merger:
+    """Read a safe merger: one merge of any kind, and what repairs it.
+
+    Raises:
+        BadPipeline: it does not parse, its order is wrong, or its merge needs labels, which mergers have not.
+        UnknownName, BadConfig: a stage is unknown or misconfigured.
+    """
+    (first, *rest) = _Reader(text).segments(("merge", "sanitize", "repair"))
+    if len(first) != 1 or first[0].kind == "repair" or any(s.kind != "repair" for segment in rest for s in segment):
+        raise BadPipeline(f"{text}: a merger is 'one merge > repair+...'; repairs may be left out")
+    if isinstance(first[0], Merge) and first[0].tier is Tier.LABELLED:
+        raise BadPipeline(f"{text}: {first[0].spelling} needs labels, and mergers have unlabelled examples only")
+    return Merger(cast("Merge | SafeMerge", first[0]), tuple(cast("Repair", s) for segment in rest for s in segment))
 
 
 @lru_cache(maxsize=4096)

@@ -25,11 +25,19 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
-class Accuracy(_Strict):
-    """Task -> share classified right, on the two splits that only the runner reads."""
+class Shares(_Strict):
+    """Task -> share of examples, on the two splits that only the runner reads."""
 
     validation: dict[str, Share]
     test: dict[str, Share]
+
+    def on(self, split: Literal["train", "validation", "test"]) -> dict[str, Share]:
+        """Those of one split."""
+        return self.test if split == "test" else self.validation
+
+
+class Accuracy(Shares):
+    """Task -> share classified right."""
 
 
 class Provenance(_Strict):

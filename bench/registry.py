@@ -18,6 +18,7 @@ from pydantic import create_model
 
 from bench.errors import ArenaError, UnknownName
 from bench.game import Align, Attack, Config, CostClass, Defense, Kind, Merge, Player, Recover, Tier
+from bench.safe_merging import Backdoor, Repair, SafeMerge
 
 P = TypeVar("P", bound=Callable[..., Any])
 ENTRY_POINTS = ("mergearena.defenses", "mergearena.attacks")
@@ -29,6 +30,9 @@ _METHOD: dict[Kind, tuple[type[Player], str]] = {
     "merge": (Merge, "merge"),
     "recover": (Recover, "recover"),
     "attack": (Attack, "attack"),
+    "backdoor": (Backdoor, "contribute"),
+    "sanitize": (SafeMerge, "merge"),
+    "repair": (Repair, "repair"),
 }
 _players: dict[str, type[Player]] = {}
 _broken: dict[str, str] = {}

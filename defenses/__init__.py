@@ -1,7 +1,9 @@
-"""Defenses: rewrites before release. Decorate a function or a class with ``@register("name")`` to add one."""
+"""Defenses: rewrites before release, safe merges, and repairs of what was merged. Decorate a function or a class."""
 
 from bench.registry import register as _register
 
 register = _register("defense")
+safe_merge = _register("sanitize")
+repair = _register("repair")
 
-__all__ = ["register"]
+__all__ = ["register", "repair", "safe_merge"]

@@ -13,7 +13,7 @@ from bench.errors import UnknownName
 if TYPE_CHECKING:
     from bench.records import Record
 
-TRACKS = ("protection",)
+TRACKS = ("protection", "backdoor")
 """A track is the name of a game and of the module here that holds it."""
 
 

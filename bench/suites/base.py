@@ -121,11 +121,16 @@ class Suite(ABC):
         return zip(*(t.split(self.batch_size) for t in tensors), strict=True)
 
     @torch.inference_mode()
-    def predict(self, state: StateDict, task: str, inputs: Tensor) -> Tensor:
-        """Logits N x C of a state dict on inputs."""
+    def embed(self, state: StateDict, inputs: Tensor) -> Tensor:
+        """Features N x D of a state dict on inputs."""
         model = self._scratch
         model.load_state_dict(state)
-        return torch.cat([self.logits(model, task, x) for (x,) in self.batches(inputs)])
+        return torch.cat([self.features(model, x) for (x,) in self.batches(inputs)])
+
+    @torch.inference_mode()
+    def predict(self, state: StateDict, task: str, inputs: Tensor) -> Tensor:
+        """Logits N x C of a state dict on inputs."""
+        return self.classify(self.embed(state, inputs), task)
 
     def accuracy(self, state: StateDict, task: str, split: Split) -> float:
         """Share of the split's examples classified right."""

@@ -123,11 +123,11 @@ class TextSuite(Suite):
         return checkpoints.load(path)
 
     @torch.inference_mode()
-    def predict(self, state: StateDict, task: str, inputs: Tensor) -> Tensor:
-        """Logits N x C; texts of like length share a batch, which saves most of the padding."""
+    def embed(self, state: StateDict, inputs: Tensor) -> Tensor:
+        """Features N x D; texts of like length share a batch, which saves most of the padding."""
         order = (inputs != 0).sum(1).argsort(stable=True)
-        logits = super().predict(state, task, inputs[order])
-        return torch.empty_like(logits).index_copy_(0, order, logits)
+        features = super().embed(state, inputs[order])
+        return torch.empty_like(features).index_copy_(0, order, features)
 
     @property
     def fine_tuning_examples(self) -> int:

@@ -1,0 +1,1 @@
+"""Malicious contributors: one file per method."""

@@ -1,0 +1,1 @@
+"""Safe merges, and repairs of merged models: one file per method."""
