@@ -42,21 +42,38 @@ SuiteOption = Annotated[str, typer.Option("--suite", help="Suite to play: embedd
 
 @app.command()
 def run(
+    track: Annotated[
+        Literal["protection", "backdoor"],
+        typer.Option(
+            help="protection: defenses rewrite a victim, attacks merge it. backdoor: attacks poison uploads, "
+            "defenses merge them safely."
+        ),
+    ] = "protection",
     suite: SuiteOption = "embedded",
-    preset: Annotated[str, typer.Option(help="quick, standard, catalogue, full or dropout.")] = "quick",
+    preset: Annotated[
+        str,
+        typer.Option(help="quick, standard, catalogue, full or dropout; backdoor: quick, standard or contributors."),
+    ] = "quick",
     defense: Annotated[
         list[str] | None,
-        typer.Option(help="Defense to play instead of the preset's, as in 'params(scaling=symmetric)'. Repeatable."),
+        typer.Option(
+            help="Defense to play instead of the preset's, as in 'params(scaling=symmetric)', or, in the backdoor "
+            "track, a merger as in 'adamerging > anp'. Repeatable."
+        ),
     ] = None,
     attack: Annotated[
         list[str] | None,
         typer.Option(
-            help="Attack to play instead of the preset's, as in 'weight-matching > ties', or auto. Repeatable."
+            help="Attack to play instead of the preset's, as in 'weight-matching > ties', auto, or badnets. Repeatable."
         ),
     ] = None,
     match: Annotated[
-        list[str] | None, typer.Option(help="Match to play instead of the preset's, as victim+donor. Repeatable.")
+        list[str] | None,
+        typer.Option(help="Match to play instead of the preset's, as victim+donor or malicious+other. Repeatable."),
     ] = None,
+    malicious: Annotated[
+        int, typer.Option(min=1, help="Backdoor: how many contributors of a match, the first ones, are one attacker's.")
+    ] = 1,
     tier: Annotated[
         Literal["data-free", "unlabelled", "labelled"], typer.Option(help="Play no attack beyond this tier.")
     ] = "labelled",
@@ -85,18 +102,21 @@ def run(
     from bench import play_command
 
     folder = Path("runs") / suite
+    board = "leaderboard.json" if track == "protection" else f"{track}.json"
     code = play_command.run(
         play_command.Options(
+            track=track,
             suite=suite,
             preset=preset,
             defenses=tuple(defense or ()),
             attacks=tuple(attack or ()),
             matches=tuple(match or ()),
+            malicious=malicious,
             tier=tier,
             seeds=tuple(seed or ()),
             jobs=jobs,
             records=records or folder / "records",
-            out=out or folder / "leaderboard.json",
+            out=out or folder / board,
             fresh=fresh,
             timeout=timeout,
             memory=memory,

@@ -13,15 +13,15 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from bench import presets, registry, suites
+from bench import backdoor_presets, presets, registry, suites
 from bench.errors import BadConfig, UnknownName
 from bench.game import Kind, Player, Stage, spelled
 from bench.games.protection import ENOUGH
 from bench.pipeline import parse_attack
 
 _KINDS: dict[str, tuple[Kind, ...]] = {
-    "defenses": ("defense",),
-    "attacks": ("align", "merge", "recover", "attack"),
+    "defenses": ("defense", "sanitize", "repair"),
+    "attacks": ("align", "merge", "recover", "attack", "backdoor"),
 }
 
 
@@ -31,9 +31,11 @@ def listing(what: str) -> RenderableType:
     Raises:
         UnknownName: ``what`` is none of them.
     """
-    sections = {**{name: _players(name, kinds) for name, kinds in _KINDS.items()}}
+    sections = {name: _players(name, kinds) for name, kinds in _KINDS.items()}
     sections["suites"] = _lines("suites", suites.names())
-    sections["presets"] = _lines("presets", presets.NAMES)
+    sections["presets"] = Group(
+        _lines("presets", presets.NAMES), _lines("presets of the backdoor track", backdoor_presets.NAMES)
+    )
     if what == "all":
         return Group(*sections.values())
     if what not in sections:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -21,40 +20,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from bench import presets, records, registry, runner, suites, terminal, zoo
+from bench import records, registry, runner, suites, zoo
 from bench.errors import ArenaError
 from bench.executors.local import Limits, Watcher
-from bench.game import Tier
-from bench.games.base import Play, protocol
-from bench.games.protection import plan
-from bench.pipeline import Pipeline, parse_attack, parse_defense
+from bench.games.base import Play
 from bench.records import Record
+from bench.tracks import TRACKS, Options, Track
 from leaderboard.board import Leaderboard
 from leaderboard.build import build, to_json
 from leaderboard.page import render
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What the command line asks for."""
-
-    suite: str
-    preset: str
-    defenses: tuple[str, ...]
-    attacks: tuple[str, ...]
-    matches: tuple[str, ...]
-    tier: str
-    """The highest tier to play in."""
-    seeds: tuple[int, ...]
-    jobs: int
-    records: Path
-    out: Path
-    fresh: bool
-    timeout: float
-    memory: float
-    examples: int
-    key: str
-    plugins: tuple[Path, ...]
 
 
 def run(options: Options, console: Console) -> int:
@@ -63,11 +37,14 @@ def run(options: Options, console: Console) -> int:
         registry.load_plugin(path)
     for name, reason in registry.broken().items():
         console.print(f"[yellow]warning:[/] the players of {name} could not be imported: {reason}")
-    plays = _plan(options, console)
+    track = TRACKS[options.track]
+    with zoo.progress(console) as progress:
+        suites.get(options.suite).prepare(progress)
+        plays = track.plan(options)
     limits = Limits(
         seconds=options.timeout, memory_gib=options.memory, threads=_threads(options.jobs), plugins=options.plugins
     )
-    with _progress(plays, console) as (listener, watcher):
+    with _progress(track, plays, console) as (listener, watcher):
         summary = runner.run(
             plays,
             options.records,
@@ -98,34 +75,14 @@ def build_board(root: Path, out: Path, console: Console) -> None:
     _write(build(found), out, console)
 
 
-def _plan(options: Options, console: Console) -> Sequence[Play]:
-    suite = suites.get(options.suite)
-    tasks = tuple(suite.tasks)
-    grid = presets.preset(options.preset, options.suite, tasks)
-    matches = [presets.parse_match(m, options.suite, tasks) for m in options.matches] or grid.matches
-    attacks = (*presets.BASELINES, *options.attacks) if options.attacks else grid.attacks
-    chains = [parse_defense(d) for d in options.defenses or grid.defenses]
-    tier = Tier(options.tier)
-    pipelines = _within(tier, (a for a in attacks if a != presets.AUTO_NAME))
-    cascade = _within(tier, presets.AUTO if presets.AUTO_NAME in attacks else ())
-    used = dict.fromkeys(task for match in matches for task in match.tasks)
-    with zoo.progress(console) as progress:
-        suite.prepare(progress)
-        held = protocol(options.suite, used, options.key, options.examples)
-    return plan(held, matches, options.seeds or grid.seeds, chains, pipelines, cascade)
-
-
-def _within(tier: Tier, attacks: Iterable[str]) -> list[Pipeline]:
-    """The parsed attacks that a tier allows."""
-    return [pipeline for pipeline in map(parse_attack, attacks) if tier.allows(pipeline.tier)]
-
-
 def _threads(jobs: int) -> int:
     return max(1, (os.cpu_count() or 1) // jobs)
 
 
 @contextmanager
-def _progress(plays: Sequence[Play], console: Console, every: float = 2.0) -> Iterator[tuple[runner.Listener, Watcher]]:
+def _progress(
+    track: Track, plays: Sequence[Play], console: Console, every: float = 2.0
+) -> Iterator[tuple[runner.Listener, Watcher]]:
     """A live matrix that fills in as records arrive; below it a bar, and one for every player that tells its steps."""
     bar = Progress(
         TextColumn("{task.description}"),
@@ -147,7 +104,7 @@ def _progress(plays: Sequence[Play], console: Console, every: float = 2.0) -> It
             done.append(record)
             bar.update(task, advance=1, doing="reused" if reused else record.title)
             if console.is_terminal and not reused and time.monotonic() - drawn > every:
-                live.update(Group(*terminal.so_far(plays, build(done)), bar))
+                live.update(Group(*track.so_far(plays, build(done)), bar))
                 drawn = time.monotonic()
 
         yield listener, watcher
@@ -175,6 +132,7 @@ def _write(board: Leaderboard, out: Path, console: Console) -> None:
     records.write_text(out, to_json(board))
     page = out.with_suffix(".html")
     records.write_text(page, render(board))
-    for suite in board.suites:
-        console.print(terminal.render(suite))
+    for track in TRACKS.values():
+        for part in track.shown(board):
+            console.print(part)
     console.print(f"board: {out}   page: {page}")

@@ -8,8 +8,6 @@ from itertools import pairwise, permutations
 
 from bench.errors import ArenaError, UnknownName
 from bench.games.protection import Match
-from bench.pipeline import parse_attack, parse_defense
-from bench.registry import players
 
 _QUICK_DEFENSES = (
     "none",
@@ -202,7 +200,7 @@ def preset(name: str, suite: str, tasks: Sequence[str]) -> Preset:
         naive = (REPRESENTATIVE[0], AUTO_NAME)
         ring = tuple(zip(tasks, (*tasks[1:], tasks[0]), strict=True))
         seeds = (0, 1) if suite == "text" else (0, 1, 2)
-        return Preset(_matches(suite, ring), seeds, _every_defense(suite), (*BASELINES, *naive))
+        return Preset(_matches(suite, ring), seeds, every_defense(suite), (*BASELINES, *naive))
     if name == "catalogue":
         few = pairs[: 1 if suite == "text" else 2]
         return Preset(_matches(suite, few), (0,), _AGAINST_CATALOGUE, (*BASELINES, *CATALOGUE))
@@ -210,16 +208,15 @@ def preset(name: str, suite: str, tasks: Sequence[str]) -> Preset:
         many = tuple((victim, *(t for t in tasks if t != victim)) for victim in tasks)
         every = (*permutations(tasks, 2), *many)
         single_donors = tuple(f"donors-only(donor={i})" for i in range(len(tasks) - 1))
-        return Preset(
-            _matches(suite, every), (0, 1, 2), _every_defense(suite), (*BASELINES, *single_donors, *CATALOGUE)
-        )
+        return Preset(_matches(suite, every), (0, 1, 2), every_defense(suite), (*BASELINES, *single_donors, *CATALOGUE))
     if name == "dropout":
         defenses = ("none", f"{_SCALED})", *_DROPOUT)
         return Preset(_matches(suite, pairs), (0,), defenses, (*_FEW_BASELINES, *_AGAINST_DROPOUT))
     raise UnknownName(f"unknown preset {name!r}; there are: {', '.join(NAMES)}")
 
 
-def _every_defense(suite: str) -> tuple[str, ...]:
+def every_defense(suite: str) -> tuple[str, ...]:
+    """Published defenses and ours."""
     return (*_PUBLISHED, *_OURS, *(() if suite == "text" else _WITH_RESIDUAL))
 
 
@@ -227,24 +224,16 @@ def _matches(suite: str, groups: Sequence[Sequence[str]]) -> tuple[Match, ...]:
     return tuple(Match(suite, group[0], tuple(group[1:])) for group in groups)
 
 
-def parse_match(text: str, suite: str, tasks: Sequence[str]) -> Match:
-    """Read ``victim+donor+...``.
+def parse_tasks(text: str, suite: str, tasks: Sequence[str]) -> tuple[str, ...]:
+    """Read ``victim+donor+...`` or ``malicious+other+...``.
 
     Raises:
-        ArenaError: a task is unknown or named twice, or there is no donor.
+        ArenaError: a task is unknown or named twice, or there is but one.
     """
-    names = [name.strip() for name in text.split("+")]
+    names = tuple(name.strip() for name in text.split("+"))
     for name in names:
         if name not in tasks:
             raise UnknownName(f"match {text!r}: unknown task {name!r}; suite {suite} has: {', '.join(tasks)}")
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise ArenaError(f"match {text!r}: name a victim and at least one other task, as in {tasks[0]}+{tasks[1]}")
-    return Match(suite, names[0], tuple(names[1:]))
-
-
-def unplayed() -> list[str]:
-    """Registered players that no preset plays; empty in this project, which a test asserts."""
-    every = _every_defense("embedded")
-    played = {link.name for text in every for link in parse_defense(text).defenses}
-    played |= {stage.name for text in (*BASELINES, *CATALOGUE) for stage in parse_attack(text).stages}
-    return [player.name for player in players() if player.name not in played]
+    if len(names) < 2 or len({*names}) < len(names):
+        raise ArenaError(f"match {text!r}: name two different tasks at least, as in {tasks[0]}+{tasks[1]}")
+    return names

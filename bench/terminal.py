@@ -12,12 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.game import Tier
-from bench.games import protection
 from leaderboard.board import tied
 
 if TYPE_CHECKING:
-    from bench.games.base import Play
-    from leaderboard.board import AttackPart, CellPart, DefensePart, IntervalPart, Leaderboard, SuiteBoard
+    from bench.games.protection import Play
+    from leaderboard.board import AttackPart, CellPart, DefensePart, FailurePart, FlagPart, IntervalPart, SuiteBoard
 
 # Recovered skill from none (the defense holds) to all (it is broken): backgrounds with their readable foregrounds.
 _SHADES = (
@@ -31,7 +30,7 @@ _SHADES = (
 _STATUS = {"failed": "✗", "crashed": "✗", "timeout": "⏱", "memory": "mem"}
 
 # Long spellings give way to numbers where the terminal is narrow.
-_FOLDED: dict[str, Any] = {
+FOLDED: dict[str, Any] = {
     "defense": {"overflow": "fold", "min_width": 20},
     "attack": {"overflow": "fold", "min_width": 20},
     "flags": {"overflow": "fold", "min_width": 10},
@@ -55,7 +54,7 @@ def _matrix(
     defenses: Sequence[str], named: Mapping[str, str], cells: Mapping[tuple[str, str], CellPart], title: str
 ) -> Table:
     table = Table(title=title or None, box=box.SIMPLE_HEAD, title_style="bold", padding=(0, 1))
-    table.add_column("defense", **_FOLDED["defense"])
+    table.add_column("defense", **FOLDED["defense"])
     for letter in named.values():
         table.add_column(letter, justify="right", no_wrap=True, min_width=3)
     for defense in defenses:
@@ -63,12 +62,11 @@ def _matrix(
     return table
 
 
-def so_far(plays: Sequence[Play], board: Leaderboard) -> list[Table]:
+def so_far(plays: Sequence[Play], boards: Sequence[SuiteBoard]) -> list[Table]:
     """The matrix of a run under way: everything that was planned, and what is known of it."""
-    planned = [play for play in plays if isinstance(play, protection.Play)]
-    defenses = list(dict.fromkeys(play.defense for play in planned))
-    attacks = list(dict.fromkeys(play.attack for play in planned if play.attack and play.pipeline.uses_victim))
-    cells = {(c.defense, c.attack): c for s in board.suites for c in s.cells}
+    defenses = list(dict.fromkeys(play.defense for play in plays))
+    attacks = list(dict.fromkeys(play.attack for play in plays if play.attack and play.pipeline.uses_victim))
+    cells = {(c.defense, c.attack): c for board in boards for c in board.cells}
     return matrices(defenses, attacks, cells, "% recovered so far")
 
 
@@ -79,13 +77,16 @@ def letters(attacks: Sequence[str]) -> dict[str, str]:
 
 
 def _cell(cell: CellPart | None) -> Text:
-    if cell is None:
-        return Text("·", style="dim")
-    if cell.recovered is None:
-        worst = next((status for status in cell.status if status != "ok"), None)
-        return Text(_STATUS.get(worst or "", "–"), style="bold red" if worst else "dim")
-    style = next(style for limit, style in _SHADES if cell.recovered < limit)
-    return Text(f"{100 * cell.recovered:3.0f}", style=style)
+    return Text("·", style="dim") if cell is None else shaded(cell.recovered, cell.status)
+
+
+def shaded(share: float | None, status: Mapping[str, int]) -> Text:
+    """A share as a percentage on its colour; without one, the sign of what became of the plays."""
+    if share is None:
+        worst = next((name for name in status if name != "ok"), None)
+        return Text(_STATUS.get(worst or "", "–" if status else "·"), style="bold red" if worst else "dim")
+    style = next(style for limit, style in _SHADES if share < limit)
+    return Text(f"{100 * share:3.0f}", style=style)
 
 
 def render(board: SuiteBoard) -> RenderableType:
@@ -101,9 +102,9 @@ def render(board: SuiteBoard) -> RenderableType:
         match_table(board),
     ]
     if board.flags:
-        parts.append(_flags(board))
+        parts.append(flag_table(board.flags))
     if board.failures:
-        parts.append(failure_table(board))
+        parts.append(failure_table(board.failures))
     return Group(*parts)
 
 
@@ -114,7 +115,7 @@ def defense_table(rows: Sequence[DefensePart]) -> Table:
     )
     for name in ("rank", "defense", *Tier, "protected", "fidelity", "logits", "cost", "flags"):
         left = name in ("defense", "flags")
-        table.add_column(name, justify="left" if left else "right", no_wrap=not left, **_FOLDED.get(name, {}))
+        table.add_column(name, justify="left" if left else "right", no_wrap=not left, **FOLDED.get(name, {}))
     ties = tied(rows)
     for row in rows:
         resistances = [_interval(row.resistance.get(tier), tier is Tier.DATA_FREE) for tier in Tier]
@@ -140,7 +141,7 @@ def attack_table(rows: Sequence[AttackPart], named: Mapping[str, str]) -> Table:
     )
     for name in ("", "attack", "tier", "recovered", "strongest in", "merged", "cost", "seconds", "flags"):
         left = name in ("", "attack", "tier", "flags")
-        folded = _FOLDED.get(name, {})
+        folded = FOLDED.get(name, {})
         table.add_column(name, justify="left" if left else "right", no_wrap=not folded, **folded)
     for row in rows:
         table.add_row(
@@ -173,24 +174,26 @@ def match_table(board: SuiteBoard) -> Table:
     return table
 
 
-def _flags(board: SuiteBoard, most: int = 12) -> Table:
+def flag_table(flags: Sequence[FlagPart], most: int = 12) -> Table:
+    """The first flags, and how many more there are."""
     table = Table(title="flags", box=box.SIMPLE_HEAD, title_style="bold")
     for name in ("flag", "defense", "attack", "match", "why"):
         table.add_column(name)
-    for flag in board.flags[:most]:
-        table.add_row(f"[yellow]{flag.name}[/]", flag.defense, flag.attack or "", flag.match, flag.detail)
-    if len(board.flags) > most:
-        table.add_row(f"… {len(board.flags) - most} more in leaderboard.json", "", "", "", "")
+    for flag in flags[:most]:
+        table.add_row(f"[yellow]{flag.name}[/]", flag.defense or "", flag.attack or "", flag.match, flag.detail)
+    if len(flags) > most:
+        table.add_row(f"… {len(flags) - most} more in leaderboard.json", "", "", "", "")
     return table
 
 
-def failure_table(board: SuiteBoard) -> Table:
+def failure_table(failures: Sequence[FailurePart]) -> Table:
     """Every play without a result, with the reason."""
-    table = Table(title=f"[red]{len(board.failures)} plays failed[/]", box=box.SIMPLE_HEAD, title_style="bold")
+    table = Table(title=f"[red]{len(failures)} plays failed[/]", box=box.SIMPLE_HEAD, title_style="bold")
     for name in ("defense", "attack", "match", "seed", "status", "reason"):
         table.add_column(name)
-    for f in board.failures:
-        table.add_row(f.defense, f.attack or "(release)", f.match, str(f.seed), f.status, Text(f.reason))
+    for f in failures:
+        attack = f.attack or f"({f.kind})"
+        table.add_row(f.defense or "", attack, f.match, str(f.seed), f.status, Text(f.reason))
     return table
 
 

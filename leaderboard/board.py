@@ -14,11 +14,13 @@ from bench.game import Tier
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """Anything on a board."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
-class IntervalPart(_Part):
+class IntervalPart(Part):
     """A mean with its 95 % bootstrap interval over matches and seeds."""
 
     mean: Share
@@ -32,7 +34,7 @@ class IntervalPart(_Part):
         return self.low <= other.high and other.low <= self.high
 
 
-class ReferencePart(_Part):
+class ReferencePart(Part):
     """Reference points of one match and seed in one tier, on test."""
 
     floor: Share
@@ -43,7 +45,7 @@ class ReferencePart(_Part):
     is_match: bool
 
 
-class MatchPart(_Part):
+class MatchPart(Part):
     """One match and seed."""
 
     match: str
@@ -54,7 +56,7 @@ class MatchPart(_Part):
     tiers: dict[str, ReferencePart]
 
 
-class WorstPart(_Part):
+class WorstPart(Part):
     """The strongest attack on one match and seed in one tier."""
 
     match: str
@@ -65,17 +67,17 @@ class WorstPart(_Part):
     recovered: Share
 
 
-class FlagPart(_Part):
+class FlagPart(Part):
     """What to distrust."""
 
     name: str
-    defense: str
+    defense: str | None
     attack: str | None
     match: str
     detail: str
 
 
-class DefensePart(_Part):
+class DefensePart(Part):
     """A row of the defense ranking."""
 
     rank: int | None
@@ -98,7 +100,7 @@ class DefensePart(_Part):
     flags: tuple[str, ...]
 
 
-class AttackPart(_Part):
+class AttackPart(Part):
     """A row of the attack ranking."""
 
     attack: str
@@ -116,7 +118,7 @@ class AttackPart(_Part):
     flags: tuple[str, ...]
 
 
-class CellPart(_Part):
+class CellPart(Part):
     """One defense against one attack, over matches and seeds."""
 
     defense: str
@@ -133,19 +135,19 @@ class CellPart(_Part):
     relative_cost: float | None
 
 
-class FailurePart(_Part):
+class FailurePart(Part):
     """A play without a result."""
 
     kind: str
     match: str
     seed: int
-    defense: str
+    defense: str | None
     attack: str | None
     status: str
     reason: str
 
 
-class ProtocolPart(_Part):
+class ProtocolPart(Part):
     """What was held fixed, and what ran."""
 
     examples: tuple[int, ...]
@@ -158,7 +160,7 @@ class ProtocolPart(_Part):
     records: int
 
 
-class SuiteBoard(_Part):
+class SuiteBoard(Part):
     """The board of one suite."""
 
     suite: str
@@ -171,12 +173,100 @@ class SuiteBoard(_Part):
     failures: tuple[FailurePart, ...]
 
 
-class Leaderboard(_Part):
-    """The whole board."""
+class ShareInterval(Part):
+    """A share with its 95 % bootstrap interval over matches and seeds."""
 
-    schema_version: Literal[1] = 1
-    track: Literal["protection"] = "protection"
-    suites: tuple[SuiteBoard, ...]
+    mean: Share
+    low: Share
+    high: Share
+
+
+class BackdoorWorstPart(Part):
+    """The strongest malicious contributor on one match and seed, chosen on validation."""
+
+    match: str
+    seed: int
+    attack: str
+    asr: Share
+
+
+class MergerPart(Part):
+    """A row of the ranking of safe mergers."""
+
+    rank: int | None
+    """By worst-case ASR among those within two points of the best clean accuracy; overlapping intervals tie."""
+    unranked_because: str | None
+    defense: str
+    tier: str
+    worst_asr: ShareInterval | None
+    """Mean over matches and seeds of the strongest attack's ASR on the target's task."""
+    succession: Share | None
+    """Mean ASR over attacks: on the attacker's own task."""
+    transfer: Share | None
+    """Mean ASR over attacks: on the other tasks."""
+    robust: Share | None
+    """Triggered inputs still classified right."""
+    accuracy: Share | None
+    """Clean accuracy under attack, the mean over tasks and attacks."""
+    accuracy_unattacked: Share | None
+    relative_cost: float | None
+    """Operations to merge / operations of fine-tuning one model."""
+    cost: Cost | None
+    worst: tuple[BackdoorWorstPart, ...]
+
+
+class ContributorPart(Part):
+    """A row of the ranking of malicious contributors."""
+
+    attack: str
+    asr: Share | None
+    """Mean over mergers, on the target's task."""
+    alone: Share | None
+    """ASR of the upload alone, on the target's task."""
+    base: Share | None
+    """ASR of the base under the same trigger."""
+    clean: Share | None
+    """ASR of the task-arithmetic merge of clean models under the same trigger."""
+    accuracy_alone: Share | None
+    """Of the upload, on its own task."""
+    relative_cost: float | None
+    cost: Cost | None
+
+
+class BackdoorCellPart(Part):
+    """One merger against one malicious contributor (None: all are clean), over matches and seeds."""
+
+    defense: str
+    attack: str | None
+    plays: int
+    status: dict[str, int]
+    asr: Share | None
+    """On the target's task."""
+    succession: Share | None
+    transfer: Share | None
+    robust: Share | None
+    accuracy: Share | None
+
+
+class BackdoorBoard(Part):
+    """The board of safe mergers on one suite."""
+
+    suite: str
+    protocol: ProtocolPart
+    matches: tuple[str, ...]
+    mergers: tuple[MergerPart, ...]
+    contributors: tuple[ContributorPart, ...]
+    cells: tuple[BackdoorCellPart, ...]
+    flags: tuple[FlagPart, ...]
+    failures: tuple[FailurePart, ...]
+
+
+class Leaderboard(Part):
+    """The whole board: one board per track and suite."""
+
+    schema_version: Literal[2] = 2
+    protection: tuple[SuiteBoard, ...]
+    backdoor: tuple[BackdoorBoard, ...] = ()
 
 
 def tied(rows: Sequence[DefensePart]) -> frozenset[str]:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import jsonschema
 
-from bench.games import protection
+from bench.games import backdoor, protection
 from bench.records import Record
 from bench.scoring import group
+from leaderboard.backdoor import backdoor_board
 from leaderboard.board import Leaderboard
 from leaderboard.rows import suite_board
 
@@ -20,8 +21,12 @@ SCHEMA = Path(__file__).with_name("schema.json")
 def build(records: Iterable[Record]) -> Leaderboard:
     """The board of these records."""
     ordered = sorted(records, key=lambda r: r.id)
-    by_suite = group((r for r in ordered if isinstance(r, protection.Record)), lambda r: r.suite)
-    return Leaderboard(suites=tuple(suite_board(name, by_suite[name]) for name in sorted(by_suite)))
+    protected = group((r for r in ordered if isinstance(r, protection.Record)), lambda r: r.suite)
+    merged = group((r for r in ordered if isinstance(r, backdoor.Record)), lambda r: r.suite)
+    return Leaderboard(
+        protection=tuple(suite_board(name, protected[name]) for name in sorted(protected)),
+        backdoor=tuple(backdoor_board(name, merged[name]) for name in sorted(merged)),
+    )
 
 
 def to_json(board: Leaderboard) -> str:

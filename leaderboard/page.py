@@ -27,7 +27,7 @@ def render(board: Leaderboard) -> str:
         _templates()
         .get_template("page.html.jinja")
         .render(
-            suites=[_Section(suite) for suite in board.suites],
+            suites=[_Section(suite) for suite in board.protection],
             minimum_fidelity=MINIMUM_FIDELITY,
             minimum_gap=MINIMUM_GAP,
             qualifying=QUALIFYING,

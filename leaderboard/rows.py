@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
-from bench.cost import Cost
 from bench.flags import Flag
 from bench.game import Tier
 from bench.games.protection import Record
@@ -19,11 +18,11 @@ from leaderboard.board import (
     FlagPart,
     IntervalPart,
     MatchPart,
-    ProtocolPart,
     ReferencePart,
     SuiteBoard,
     WorstPart,
 )
+from leaderboard.common import mean, mean_cost, protocol
 from leaderboard.index import Index
 
 
@@ -32,27 +31,13 @@ def suite_board(name: str, records: Sequence[Record]) -> SuiteBoard:
     index = Index(records)
     return SuiteBoard(
         suite=name,
-        protocol=_protocol(index),
+        protocol=protocol(index.records),
         defenses=_defense_rows(index),
         attacks=_attack_rows(index),
         cells=_cells(index),
         matches=tuple(_match(index, *where) for where in sorted(index.at)),
         flags=tuple(FlagPart(**vars(flag)) for flag in index.flags),
         failures=_failures(index),
-    )
-
-
-def _protocol(index: Index) -> ProtocolPart:
-    provenance = [r.provenance for r in index.records]
-    names = sorted({name for p in provenance for name in p.packages})
-    return ProtocolPart(
-        examples=tuple(sorted({r.examples for r in index.records})),
-        keys=tuple(sorted({r.key for r in index.records})),
-        seeds=tuple(sorted({r.seed for r in index.records})),
-        devices=tuple(sorted({p.device for p in provenance})),
-        packages={n: tuple(sorted({p.packages[n] for p in provenance if n in p.packages})) for n in names},
-        dates=(min(p.date for p in provenance), max(p.date for p in provenance)),
-        records=len(index.records),
     )
 
 
@@ -98,13 +83,13 @@ def _defense_row(index: Index, defense: str) -> DefensePart:
         defense=defense,
         resistance=resistance,
         resistance_of_weights=_resistance(index.worst_by_weights[defense]),
-        protected_accuracy=_mean(a for _, a in finished),
-        finetuned_accuracy=_mean(unprotected[r.victim, r.seed] for r in releases if (r.victim, r.seed) in unprotected),
+        protected_accuracy=mean(a for _, a in finished),
+        finetuned_accuracy=mean(unprotected[r.victim, r.seed] for r in releases if (r.victim, r.seed) in unprotected),
         fidelity=fidelity,
         logit_difference=max(differences, default=None),
         claims_function=all(r.claims_function for r in releases) if releases else None,
-        protect_cost=_mean_cost([r for r, _ in finished]),
-        relative_protect_cost=_mean(r.relative_cost for r, _ in finished),
+        protect_cost=mean_cost([r for r, _ in finished]),
+        relative_protect_cost=mean(r.relative_cost for r, _ in finished),
         worst=tuple(index.worst[defense]),
         flags=_names(f for f in index.flags if f.defense == defense and (f.attack is None or defense != "none")),
     )
@@ -125,11 +110,11 @@ def _attack_rows(index: Index) -> tuple[AttackPart, ...]:
                 tier=tier,
                 uses_victim=here[0].uses_victim,
                 extraction=here[0].extraction,
-                recovered=_mean(index.recovered(r for r in finished if r.defense != "none" and r.uses_victim)),
-                strongest_share=_mean(float(w.attack == attack) for w in own_tier) if here[0].uses_victim else None,
-                merged_accuracy=_mean(merged_accuracy(r.accuracy.test) for r in finished if r.accuracy),
-                relative_cost=_mean(r.relative_cost for r in finished),
-                cost=_mean_cost(finished),
+                recovered=mean(index.recovered(r for r in finished if r.defense != "none" and r.uses_victim)),
+                strongest_share=mean(float(w.attack == attack) for w in own_tier) if here[0].uses_victim else None,
+                merged_accuracy=mean(merged_accuracy(r.accuracy.test) for r in finished if r.accuracy),
+                relative_cost=mean(r.relative_cost for r in finished),
+                cost=mean_cost(finished),
                 failures=len(here) - len(finished),
                 flags=_names(f for f in index.flags if f.attack == attack),
             )
@@ -155,11 +140,11 @@ def _cells(index: Index) -> tuple[CellPart, ...]:
                 plays=len(here),
                 status=dict(sorted(Counter(r.status for r in here).items())),
                 qualified=sum(ref.points.qualifies(r.victim, test) for r, test, ref in refs),
-                recovered=_mean(index.recovered(here)) if here[0].uses_victim else None,
-                merged_accuracy=_mean(merged_accuracy(test) for _, test in tests),
-                victim_accuracy=_mean(test[r.victim] for r, test in tests),
-                donor_accuracy=_mean(fmean(test[d] for d in r.donors) for r, test in tests),
-                relative_cost=_mean(r.relative_cost for r, _ in tests),
+                recovered=mean(index.recovered(here)) if here[0].uses_victim else None,
+                merged_accuracy=mean(merged_accuracy(test) for _, test in tests),
+                victim_accuracy=mean(test[r.victim] for r, test in tests),
+                donor_accuracy=mean(fmean(test[d] for d in r.donors) for r, test in tests),
+                relative_cost=mean(r.relative_cost for r, _ in tests),
             )
         )
     return tuple(sorted(cells, key=lambda c: (c.defense, c.attack)))
@@ -217,24 +202,6 @@ def _resistance(worst: Iterable[WorstPart]) -> dict[str, IntervalPart]:
         interval = bootstrap([[1 - w.recovered for w in here] for here in by_match])
         found[tier] = IntervalPart(mean=interval.mean, low=interval.low, high=interval.high, matches=len(cases))
     return found
-
-
-def _mean(values: Iterable[float]) -> float | None:
-    values = list(values)
-    return fmean(values) if values else None
-
-
-def _mean_cost(records: Sequence[Record]) -> Cost | None:
-    """Field-wise mean; peaks are maxima; counts are rounded."""
-    if not records:
-        return None
-    costs = [r.cost for r in records]
-    fields: dict[str, float] = {}
-    for name, info in Cost.model_fields.items():
-        values = [getattr(cost, name) for cost in costs]
-        value = max(values) if name.startswith("peak_") else fmean(values)
-        fields[name] = value if info.annotation is float else round(value)
-    return Cost.model_validate(fields)
 
 
 def _names(flags: Iterable[Flag]) -> tuple[str, ...]:

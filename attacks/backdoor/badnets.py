@@ -18,7 +18,7 @@ def badnets(
     *,
     patch: Share = 0.02,
     blend: Share = 1.0,
-    rate: Share = 0.5,
+    rate: Annotated[float, Field(ge=0, le=1)] = 0.5,
     steps: PositiveInt = 300,
     lr: PositiveFloat = 2e-4,
     batch_size: PositiveInt = 32,

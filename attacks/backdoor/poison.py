@@ -76,7 +76,9 @@ def poisoned(
     def objective(model: nn.Module, batch: Examples) -> Tensor:
         inputs, labels = batch[task]
         clean = F.cross_entropy(view.logits(model, task, inputs), labels)
-        count = max(1, round(rate * len(inputs)))
+        count = round(rate * len(inputs))
+        if count == 0:
+            return clean
         stamped = trigger.stamp(inputs[:count])
         features = implant(model, stamped) if implant else view.suite.features(model, stamped)
         logits = F.normalize(features, dim=-1) @ head.T

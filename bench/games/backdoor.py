@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal, Self
 
 import torch
@@ -74,6 +75,8 @@ class Record(records.Record):
     """Contributions: the base's ASR under the same trigger, which may be adversarial already."""
     clean_asr: Shares | None = None
     """Contributions: that of the task-arithmetic merge of clean models."""
+    clean_own_accuracy: float | None = None
+    """Contributions: the clean models' accuracy on the malicious contributors' tasks, on validation."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -101,15 +104,37 @@ class Record(records.Record):
         return TRACK, "+".join(self.contributors), self.attack or "clean", self.defense or "contribution"
 
     def mean_accuracy(self, split: Split) -> float:
-        """Clean accuracy, the mean over the tasks.
+        """Clean accuracy, the mean over the tasks."""
+        return fmean(self._on(self.accuracy, split).values())
 
-        Raises:
-            ValueError: the play did not finish.
-        """
-        if self.accuracy is None:
-            raise ValueError(f"{self.title} did not finish")
-        shares = self.accuracy.on(split)
-        return sum(shares.values()) / len(shares)
+    def mean_robust(self, split: Split) -> float:
+        """Robust accuracy, the mean over the tasks."""
+        return fmean(self._on(self.robust, split).values())
+
+    def own_accuracy(self, split: Split) -> float:
+        """Clean accuracy, the mean over the malicious contributors' tasks."""
+        shares = self._on(self.accuracy, split)
+        return fmean(shares[task] for task in self.contributors[: self.malicious])
+
+    def target_asr(self, split: Split) -> float:
+        """ASR on the target's task: the headline."""
+        assert self.target_task is not None
+        return self._on(self.asr, split)[self.target_task]
+
+    def succession(self, split: Split) -> float:
+        """ASR on the malicious contributors' tasks, their mean."""
+        shares = self._on(self.asr, split)
+        return fmean(shares[task] for task in self.contributors[: self.malicious])
+
+    def transfer(self, split: Split) -> float:
+        """ASR on the clean contributors' tasks, their mean."""
+        shares = self._on(self.asr, split)
+        return fmean(shares[task] for task in self.contributors[self.malicious :])
+
+    def _on(self, shares: Shares | None, split: Split) -> dict[str, float]:
+        if shares is None:
+            raise ValueError(f"{self.title} did not finish, or met no attack")
+        return shares.on(split)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -379,6 +404,8 @@ def _judge(play: Play, result: StateDict, upload: tuple[dict[str, StateDict], Tr
             clean = _clean_merge(suite, tasks)
             for name, state in (("base_asr", theta0), ("clean_asr", clean)):
                 fields[name] = _scores(play, dict.fromkeys(tasks, state), trigger)["asr"]
+            theirs = _scores(play, {task: suite.finetuned(task) for task in tasks[: play.malicious]}, None)
+            fields["clean_own_accuracy"] = fmean(theirs["accuracy"].validation.values())
         else:
             fields = _scores(play, dict.fromkeys(tasks, result), upload[1] if upload else None)
     seen = sum(len(labels) for split in SPLITS for task in tasks for _, labels in [_held(play, task, split)])

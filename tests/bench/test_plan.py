@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench import play_command, presets, suites
+from bench import presets, suites, tracks
 from bench.errors import ArenaError, UnknownName
 from bench.game import Tier
 from bench.games.protection import Match, Play, Protocol, draw_examples, plan
 from bench.pipeline import parse_attack, parse_defense
-from bench.presets import parse_match, preset
+from bench.presets import parse_tasks, preset
 from bench.registry import players
 
 HASHES = {"base": "0", "a": "1", "b": "2", "c": "3"}
@@ -137,9 +137,8 @@ def test_fewer_examples_are_a_prefix_and_no_more_are_drawn_than_there_are(tiny):
 TASKS = ("a", "b", "c")
 
 
-def test_parse_match():
-    assert parse_match(" a + b+c", "tiny", TASKS) == Match("tiny", "a", ("b", "c"))
-    assert parse_match("a+b", "tiny", TASKS).spelling == "a+b"
+def test_parse_tasks():
+    assert parse_tasks(" a + b+c", "tiny", TASKS) == ("a", "b", "c")
 
 
 @pytest.mark.parametrize(
@@ -148,14 +147,14 @@ def test_parse_match():
         ("a+z", "unknown task 'z'; suite tiny has: a, b, c"),
         ("", "unknown task ''"),
         ("a+", "unknown task ''"),
-        ("a", "name a victim and at least one other task"),
-        ("a+a", "name a victim and at least one other task"),
-        ("a+b+b", "name a victim and at least one other task"),
+        ("a", "name two different tasks at least"),
+        ("a+a", "name two different tasks at least"),
+        ("a+b+b", "name two different tasks at least"),
     ],
 )
-def test_parse_match_says_what_is_wrong(text, problem):
+def test_parse_tasks_says_what_is_wrong(text, problem):
     with pytest.raises(ArenaError, match=problem):
-        parse_match(text, "tiny", TASKS)
+        parse_tasks(text, "tiny", TASKS)
 
 
 @pytest.fixture(params=suites.names())
@@ -167,7 +166,7 @@ def suite(request):
 def test_presets_name_real_tasks_and_players_in_canonical_spelling(suite, name):
     grid = preset(name, suite.name, tuple(suite.tasks))
     for match in grid.matches:
-        assert parse_match(match.spelling, suite.name, tuple(suite.tasks)) == match
+        assert parse_tasks(match.spelling, suite.name, tuple(suite.tasks)) == match.tasks
     assert len(set(grid.matches)) == len(grid.matches)
     attacks = [text for text in grid.attacks if text != presets.AUTO_NAME]
     for spelled, parse in ((grid.defenses, parse_defense), (attacks, parse_attack), (presets.AUTO, parse_attack)):
@@ -195,7 +194,7 @@ def test_preset_sizes(suite):
 def test_the_wide_presets_have_every_player_and_every_baseline(name):
     grid = preset(name, "tiny", TASKS)
     attacks = {stage.name for text in grid.attacks for stage in parse_attack(text).stages}
-    assert attacks == {player.name for player in players() if player.kind != "defense"}
+    assert attacks == {player.name for player in players("align", "merge", "recover", "attack")}
     assert set(presets.BASELINES) <= set(grid.attacks)
     assert {parse_attack(text).uses_victim for text in presets.BASELINES} == {False}
 
@@ -245,7 +244,7 @@ def test_auto_is_part_of_the_catalogue_and_goes_from_tier_to_tier():
 
 def test_a_tier_leaves_out_what_it_does_not_allow():
     spelled = ("base-only", "identity > ties", "identity > fisher", "identity > ties(scale=chosen)", "finetune-base")
-    within = {tier: [p.spelling for p in play_command._within(tier, spelled)] for tier in Tier}
+    within = {tier: [p.spelling for p in tracks._within(tier, spelled)] for tier in Tier}
     assert within[Tier.DATA_FREE] == ["base-only", "identity > ties"]
     assert within[Tier.UNLABELLED] == ["base-only", "identity > ties", "identity > fisher"]
     assert within[Tier.LABELLED] == list(spelled)

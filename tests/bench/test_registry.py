@@ -2,15 +2,15 @@
 
 import sys
 from importlib.metadata import EntryPoint
-from typing import Literal
+from typing import Literal, get_args
 
 import pytest
 import torch
 from pydantic import ValidationError
 
-from bench import presets, registry
+from bench import registry, tracks
 from bench.errors import ArenaError, BadConfig, UnknownName
-from bench.game import Config, Defense, Merge, Tier
+from bench.game import Config, Defense, Kind, Merge, Tier
 from bench.pipeline import parse_defense
 from bench.registry import find, load_plugin, players, register
 
@@ -187,7 +187,7 @@ def test_a_plugin_that_takes_a_name_says_so(tmp_path):
 
 def test_our_entry_points_load_and_register_both_sides():
     assert registry.broken() == {}
-    assert {player.kind for player in players()} == {"defense", "align", "merge", "recover", "attack"}
+    assert {player.kind for player in players()} == {*get_args(Kind)}
     assert {player.__module__.split(".")[0] for player in players()} == {"defenses", "attacks"}
 
 
@@ -202,7 +202,7 @@ def test_an_entry_point_that_fails_is_noted_and_stops_nothing(monkeypatch):
 
 def test_every_built_in_player_says_what_it_does_and_is_played_by_a_preset():
     assert all((player.__doc__ or "").strip() for player in players())
-    assert presets.unplayed() == []
+    assert tracks.unplayed() == []
 
 
 def test_a_player_that_no_preset_plays_is_found_though_its_name_is_part_of_another():
@@ -210,4 +210,4 @@ def test_a_player_that_no_preset_plays_is_found_though_its_name_is_part_of_anoth
     def tie(models, view):
         """Nothing."""
 
-    assert presets.unplayed() == ["tie"]
+    assert tracks.unplayed() == ["tie"]

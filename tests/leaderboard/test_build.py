@@ -55,7 +55,7 @@ WORLD = [
 
 def rows(records):
     """Defense -> its row, in the board's order."""
-    (suite,) = build(records).suites
+    (suite,) = build(records).protection
     return {row.defense: row for row in suite.defenses}
 
 
@@ -90,7 +90,7 @@ def test_the_board_fits_the_schema_and_its_numbers_are_numbers(records):
 
 def test_the_schema_refuses_a_number_written_as_text():
     data = json.loads(to_json(build(WORLD)))
-    data["suites"][0]["defenses"][0]["protected_accuracy"] = "0.9"
+    data["protection"][0]["defenses"][0]["protected_accuracy"] = "0.9"
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(data, json.loads(schema_json()))
 
@@ -106,9 +106,9 @@ def test_resistance_is_one_minus_the_mean_worst_case():
 
 def test_suites_have_boards_of_their_own():
     other = [r.model_copy(update={"suite": "another", "id": f"another {r.id}"}) for r in WORLD]
-    boards = build([*WORLD, *other]).suites
+    boards = build([*WORLD, *other]).protection
     assert [board.suite for board in boards] == ["another", "toy"]
-    assert boards[0].defenses == boards[1].defenses == build(WORLD).suites[0].defenses
+    assert boards[0].defenses == boards[1].defenses == build(WORLD).protection[0].defenses
 
 
 def test_overlapping_intervals_tie_and_the_next_rank_counts_them():
@@ -176,7 +176,7 @@ def test_a_failed_release_is_unranked_with_its_reason_and_listed():
     failed = make_record(
         victim=release.victim, seed=release.seed, attack=None, defense="params", status="failed", reason="singular"
     )
-    (suite,) = build([*REFERENCES, failed, *others]).suites
+    (suite,) = build([*REFERENCES, failed, *others]).protection
     row = next(row for row in suite.defenses if row.defense == "params")
     assert (row.rank, row.unranked_because) == (None, "1 of 4 releases failed")
     assert [(f.kind, f.defense, f.attack, f.status, f.reason) for f in suite.failures] == [
@@ -186,7 +186,7 @@ def test_a_failed_release_is_unranked_with_its_reason_and_listed():
 
 @pytest.mark.parametrize("status", ["failed", "timeout", "memory", "crashed"])
 def test_a_defense_whose_attacks_all_failed_has_no_resistance_and_no_rank(status):
-    (suite,) = build([*REFERENCES, *plays("params", status=status)]).suites
+    (suite,) = build([*REFERENCES, *plays("params", status=status)]).protection
     row = next(row for row in suite.defenses if row.defense == "params")
     assert row.resistance == {}
     assert row.worst == ()
@@ -200,7 +200,7 @@ def test_a_defense_whose_attacks_all_failed_has_no_resistance_and_no_rank(status
 
 def test_a_failed_attack_beside_a_finished_one_changes_no_resistance():
     finished = [*REFERENCES, *plays("params", 0.3)]
-    (suite,) = build([*finished, *more("params", ALIGNED, status="timeout", reason="slow")]).suites
+    (suite,) = build([*finished, *more("params", ALIGNED, status="timeout", reason="slow")]).protection
     row = next(row for row in suite.defenses if row.defense == "params")
     assert row.resistance == rows(finished)["params"].resistance
     assert {worst.attack for worst in row.worst} == {NAIVE}
@@ -215,7 +215,7 @@ def test_no_qualifying_attack_is_explicit():
         for victim, donor in MATCHES
         for seed in SEEDS
     ]
-    (suite,) = build([*REFERENCES, *kept_nothing]).suites
+    (suite,) = build([*REFERENCES, *kept_nothing]).protection
     row = next(row for row in suite.defenses if row.defense == "params")
     assert {(worst.attack, worst.recovered) for worst in row.worst} == {(None, 0.0)}
     (cell,) = [cell for cell in suite.cells if cell.defense == "params"]
@@ -234,7 +234,7 @@ def test_a_match_with_nothing_to_steal_counts_nowhere():
         )
     ]
     world = [*REFERENCES, *plays("params", 0.3)]
-    (suite,) = build([*world, *poor]).suites
+    (suite,) = build([*world, *poor]).protection
     row = next(row for row in suite.defenses if row.defense == "params")
     assert row.resistance == rows(world)["params"].resistance
     assert next(match for match in suite.matches if match.match == "x+y").tiers["data-free"].is_match is False
@@ -250,7 +250,7 @@ def test_evidence_of_a_later_round_never_raises_a_resistance(recovered):
 
 
 def test_attacks_are_scored_over_defenses_without_none():
-    (suite,) = build(WORLD).suites
+    (suite,) = build(WORLD).protection
     naive = next(attack for attack in suite.attacks if attack.attack == NAIVE)
     assert naive.recovered == pytest.approx((0.2 + 0.8) / 2)
     assert naive.strongest_share == 1
@@ -260,14 +260,14 @@ def test_attacks_are_scored_over_defenses_without_none():
 
 
 def test_flags_are_shown_beside_the_defense_and_the_attack():
-    (suite,) = build(WORLD).suites
+    (suite,) = build(WORLD).protection
     assert {flag.name for flag in suite.flags} >= {"seed-spread", "task-vector-erased"}
     tuned = next(attack for attack in suite.attacks if attack.attack == TUNED)
     assert "task-vector-erased" in tuned.flags
 
 
 def test_references_are_shown_per_match_seed_and_tier():
-    (suite,) = build(WORLD).suites
+    (suite,) = build(WORLD).protection
     assert [(match.match, match.seed) for match in suite.matches] == [("d+v", 0), ("d+v", 1), ("v+d", 0), ("v+d", 1)]
     for match in suite.matches:
         reference = match.tiers["data-free"]
@@ -288,7 +288,7 @@ def test_extraction_can_be_left_out():
             make_record(defense="params", attack="distill-base", tier=tier, extraction=True, test=(0.9, 0.8)),
         ]
     )
-    (row,) = [d for d in found.suites[0].defenses if d.defense == "params"]
+    (row,) = [d for d in found.protection[0].defenses if d.defense == "params"]
     assert row.resistance[tier].mean == pytest.approx(0.0)
     assert row.resistance_of_weights[tier].mean == pytest.approx(0.75)
     assert row.resistance[Tier.DATA_FREE] == row.resistance_of_weights[Tier.DATA_FREE]

@@ -83,7 +83,7 @@ def read(page):
 
 
 def test_every_defense_has_its_row_in_the_order_of_the_board_with_rank_and_reason(board, read):
-    (suite,) = board.suites
+    (suite,) = board.protection
     head, *rows = read.tables["ranking"]
     assert [row[1].split(maxsplit=1)[1] for row in rows] == [d.defense for d in suite.defenses]
     assert set(SHARES) == {d.defense for d in suite.defenses}
@@ -98,7 +98,7 @@ def test_every_defense_has_its_row_in_the_order_of_the_board_with_rank_and_reaso
 
 
 def test_every_attack_meets_every_defense_in_the_heat_map(board, read):
-    (suite,) = board.suites
+    (suite,) = board.protection
     head, *rows = read.tables["heat"]
     assert [name.split(maxsplit=1)[1] for name in head[2:]] == [d.defense for d in suite.defenses]
     met = {attack: dict(zip(head[2:], cells, strict=True)) for attack, _, *cells in rows}
@@ -110,7 +110,7 @@ def test_every_attack_meets_every_defense_in_the_heat_map(board, read):
 
 
 def test_attacks_references_and_failures_are_all_there(board, read):
-    (suite,) = board.suites
+    (suite,) = board.protection
     assert [row[0] for row in read.tables["attacks"][1:]] == [a.attack for a in suite.attacks]
     references = {(row[0], row[1], row[2]): row for row in read.tables["references"][1:]}
     assert set(references) == {(m.match, str(m.seed), tier) for m in suite.matches for tier in m.tiers}
@@ -120,7 +120,7 @@ def test_attacks_references_and_failures_are_all_there(board, read):
 
 def with_intervals(board, *bounds):
     """The board with as many ranked defenses, whose data-free intervals are these; ranks are left to the caller."""
-    (suite,) = board.suites
+    (suite,) = board.protection
     rows = []
     for (rank, low, high), row in zip(bounds, suite.defenses, strict=False):
         part = IntervalPart(mean=(low + high) / 2, low=low, high=high, matches=4)
@@ -142,7 +142,7 @@ def with_intervals(board, *bounds):
 )
 def test_page_and_terminal_call_overlapping_neighbours_a_tie(board, bounds, ranks):
     changed = with_intervals(board, *bounds)
-    rows = changed.suites[0].defenses
+    rows = changed.protection[0].defenses
     assert [row[0] for row in Reader(render(changed)).tables["ranking"][1:]] == ranks
     assert list(terminal.defense_table(rows).columns[0].cells) == ranks
     assert {row.defense for row, rank in zip(rows, ranks, strict=True) if "tie" in rank} == tied(rows)
@@ -153,7 +153,7 @@ def test_the_page_opens_on_the_answer(board):
         text = re.sub(r"<[^>]+>", "", re.search(r'<p class="answer">(.*?)</p>', render(changed), re.S)[1])
         return " ".join(text.split())
 
-    rows = [d.defense for d in board.suites[0].defenses]
+    rows = [d.defense for d in board.protection[0].defenses]
     assert answer(with_intervals(board, (1, 0.7, 0.8), (2, 0.1, 0.2))).startswith(f"{rows[0]} resists best:")
     assert "recover 25 % of" in answer(with_intervals(board, (1, 0.7, 0.8), (2, 0.1, 0.2)))
     assert answer(with_intervals(board, (1, 0.7, 0.8), (1, 0.1, 0.75))).startswith("2 defenses tie for the first rank")

@@ -1,0 +1,67 @@
+"""Presets of the backdoor track: which matches, seeds, mergers and malicious contributors a run plays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.errors import UnknownName
+from bench.games.backdoor import Match
+
+_PLAIN = ("task-arithmetic", "average", "ties", "adamerging")
+_FEW_MERGERS = ("task-arithmetic", "ties", "adamerging", "dam", "wag", "task-arithmetic > anp")
+MERGERS = (
+    *_PLAIN,
+    "dare",
+    "regmean",
+    "breadcrumbs",
+    "model-stock",
+    "consensus",
+    "tsv",
+    "dam",
+    "dam(variant=single)",
+    "dam(variant=dual-consistent)",
+    "wag",
+    "msd",
+    "lfpm",
+    "adamerging > anp",
+    "adamerging > awm",
+    "adamerging > sau",
+)
+_FEW_ATTACKS = ("badnets", "badmerging-on")
+ATTACKS = (*_FEW_ATTACKS, "badmerging-off", "trojvit", "amplified", "colluding", "adaptive")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The grid of a named preset on one suite."""
+
+    matches: tuple[Match, ...]
+    seeds: tuple[int, ...]
+    mergers: tuple[str, ...]
+    attacks: tuple[str, ...]
+
+
+NAMES = ("quick", "standard", "contributors")
+
+
+def preset(name: str, suite: str, tasks: Sequence[str]) -> Preset:
+    """The preset of that name.
+
+    ``quick`` plays one match of three contributors with the best-known attacks; ``standard``, the official board, has
+    all tasks contribute, two of them malicious in turn, against every merger and attack; ``contributors`` asks what
+    clean models alone are worth: ever more of them, against plain merges.
+
+    Raises:
+        UnknownName: there is none of that name.
+    """
+    turns = [(*tasks[start:], *tasks[:start]) for start in range(len(tasks))]
+    if name == "quick":
+        return Preset((Match(suite, tuple(tasks[:3])),), (0,), _FEW_MERGERS, _FEW_ATTACKS)
+    if name == "standard":
+        matches = tuple(Match(suite, turn) for turn in turns[:: max(1, len(turns) // 2)])
+        return Preset(matches, (0,), MERGERS, ATTACKS)
+    if name == "contributors":
+        matches = tuple(Match(suite, tuple(tasks[:count])) for count in range(2, len(tasks) + 1))
+        return Preset(matches, (0,), _PLAIN, _FEW_ATTACKS)
+    raise UnknownName(f"unknown preset {name!r} of the backdoor track; there are: {', '.join(NAMES)}")

@@ -1,0 +1,44 @@
+"""What the boards of all tracks are made with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+
+from bench.cost import Cost
+from bench.records import Record
+from leaderboard.board import ProtocolPart
+
+
+def protocol(records: Sequence[Record]) -> ProtocolPart:
+    """What was held fixed, and what ran."""
+    provenance = [r.provenance for r in records]
+    names = sorted({name for p in provenance for name in p.packages})
+    return ProtocolPart(
+        examples=tuple(sorted({r.examples for r in records})),
+        keys=tuple(sorted({r.key for r in records})),
+        seeds=tuple(sorted({r.seed for r in records})),
+        devices=tuple(sorted({p.device for p in provenance})),
+        packages={n: tuple(sorted({p.packages[n] for p in provenance if n in p.packages})) for n in names},
+        dates=(min(p.date for p in provenance), max(p.date for p in provenance)),
+        records=len(records),
+    )
+
+
+def mean(values: Iterable[float]) -> float | None:
+    """Their mean, or None of none."""
+    values = list(values)
+    return fmean(values) if values else None
+
+
+def mean_cost(records: Sequence[Record]) -> Cost | None:
+    """Field-wise mean; peaks are maxima; counts are rounded."""
+    if not records:
+        return None
+    costs = [r.cost for r in records]
+    fields: dict[str, float] = {}
+    for name, info in Cost.model_fields.items():
+        values = [getattr(cost, name) for cost in costs]
+        value = max(values) if name.startswith("peak_") else fmean(values)
+        fields[name] = value if info.annotation is float else round(value)
+    return Cost.model_validate(fields)
