@@ -92,6 +92,8 @@ def _run(plays: Sequence[Play], root: Path, session: _Session, fresh: bool, list
             listener(record, True)
         else:
             todo.append(play)
+    for suite in {play.protocol.suite for play in todo}:
+        _fine_tuning_flops(suite)  # before the slots' threads: two meters at a time count each other's work
     if todo:
         with session:
             for record in session.play(todo, summary.records):
