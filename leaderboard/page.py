@@ -14,7 +14,16 @@ from bench.game import Tier
 from bench.scoring import MINIMUM_FIDELITY, MINIMUM_GAP, QUALIFYING
 from bench.terminal import percent, relative
 from leaderboard import plots
-from leaderboard.board import CellPart, DefensePart, Leaderboard, SuiteBoard, tied
+from leaderboard.board import (
+    BackdoorBoard,
+    BackdoorCellPart,
+    CellPart,
+    DefensePart,
+    Leaderboard,
+    MergerPart,
+    SuiteBoard,
+    tied,
+)
 from leaderboard.labels import key
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -28,6 +37,7 @@ def render(board: Leaderboard) -> str:
         .get_template("page.html.jinja")
         .render(
             suites=[_Section(suite) for suite in board.protection],
+            mergers=[_MergerSection(suite) for suite in board.backdoor],
             minimum_fidelity=MINIMUM_FIDELITY,
             minimum_gap=MINIMUM_GAP,
             qualifying=QUALIFYING,
@@ -55,12 +65,52 @@ def spelled(text: str) -> Markup:
     return Markup("<wbr>").join(part for part in _BREAKS.split(text) if part)
 
 
-class _Section:
-    """One suite's board with what its templates ask for beyond it."""
+class _AnySection:
+    """One suite's board of one track, with what the templates of both ask for beyond it."""
+
+    def __init__(self, board: SuiteBoard | BackdoorBoard, title: str) -> None:
+        self.title = title
+        self.id = re.sub(r"\s", "-", title)
+        self._held = board.protocol
+
+    def failed(self, cell: CellPart | BackdoorCellPart) -> str:
+        """What became of the plays of a cell that did not finish: empty if all did."""
+        return ", ".join(f"{count} of {cell.plays} {status}" for status, count in cell.status.items() if status != "ok")
+
+    def protocol(self) -> dict[str, Any]:
+        """What was held fixed, as names and texts."""
+        held = self._held
+        return {
+            "records": held.records,
+            "played": " to ".join(dict.fromkeys(date[:10] for date in held.dates)),
+            "seeds": ", ".join(map(str, held.seeds)),
+            "examples per task in the data tiers": ", ".join(map(str, held.examples)),
+            "run keys": ", ".join(held.keys),
+            "devices": ", ".join(held.devices),
+            "packages": ", ".join(f"{name} {' / '.join(versions)}" for name, versions in held.packages.items()),
+        }
+
+
+class _MergerSection(_AnySection):
+    """The backdoor track."""
+
+    def __init__(self, board: BackdoorBoard) -> None:
+        super().__init__(board, f"{board.suite}: safe merging")
+        self.board = board
+        self.cells = {(cell.defense, cell.attack): cell for cell in board.cells}
+
+    @property
+    def leader(self) -> MergerPart | None:
+        """Whoever comes first, if anybody is ranked."""
+        return next((row for row in self.board.mergers if row.rank == 1), None)
+
+
+class _Section(_AnySection):
+    """The protection track."""
 
     def __init__(self, board: SuiteBoard) -> None:
+        super().__init__(board, board.suite)
         self.board = board
-        self.id = re.sub(r"\s", "-", board.suite)
         self.keys = {row.defense: key(place) for place, row in enumerate(board.defenses)}
         self.ties = tied(board.defenses)
         self.attacks = [attack for attack in board.attacks if attack.uses_victim]
@@ -100,20 +150,3 @@ class _Section:
         row = next(row for row in self.board.defenses if row.defense == name)
         kind = "unranked" if row.rank is None else "ranked"
         return Markup('<b class="key {}">{}</b>').format(kind, self.keys[name])
-
-    def failed(self, cell: CellPart) -> str:
-        """What became of the plays of a cell that did not finish: empty if all did."""
-        return ", ".join(f"{count} of {cell.plays} {status}" for status, count in cell.status.items() if status != "ok")
-
-    def protocol(self) -> dict[str, Any]:
-        """What was held fixed, as names and texts."""
-        held = self.board.protocol
-        return {
-            "records": held.records,
-            "played": " to ".join(dict.fromkeys(date[:10] for date in held.dates)),
-            "seeds": ", ".join(map(str, held.seeds)),
-            "examples per task in the data tiers": ", ".join(map(str, held.examples)),
-            "run keys": ", ".join(held.keys),
-            "devices": ", ".join(held.devices),
-            "packages": ", ".join(f"{name} {' / '.join(versions)}" for name, versions in held.packages.items()),
-        }

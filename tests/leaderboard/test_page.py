@@ -125,7 +125,7 @@ def with_intervals(board, *bounds):
     for (rank, low, high), row in zip(bounds, suite.defenses, strict=False):
         part = IntervalPart(mean=(low + high) / 2, low=low, high=high, matches=4)
         rows.append(row.model_copy(update={"rank": rank, "resistance": {Tier.DATA_FREE: part}}))
-    return Leaderboard(suites=(suite.model_copy(update={"defenses": tuple(rows)}),))
+    return Leaderboard(protection=(suite.model_copy(update={"defenses": tuple(rows)}),))
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_tables_are_tables(read):
 
 
 def test_a_board_without_suites_is_a_page():
-    assert "No plays are recorded yet" in render(Leaderboard(suites=()))
+    assert "No plays are recorded yet" in render(Leaderboard(protection=()))
 
 
 @pytest.mark.parametrize("kept", ["one release", "only failures"])
