@@ -84,7 +84,7 @@ class Perturbation:
             return
         size = lengths(self._rows(self.delta), self.norm)
         # A hair inside, lest rounding leave it outside.
-        shrink = (self.limit * (1 - 1e-6) / size.clamp_min(torch.finfo(size.dtype).tiny)).clamp_max(1.0)
+        shrink = torch.where(size > self.limit, self.limit * (1 - 1e-6) / size, 1.0)
         self._rows(self.delta).mul_(shrink[:, None])
 
     @torch.no_grad()

@@ -26,8 +26,8 @@ def sau(
     unlearn: NonNegativeFloat = 1.0,
     fool: NonNegativeFloat = 0.01,
     agree: NonNegativeFloat = 1.0,
-    ascents: NonNegativeInt = 5,
-    steps: PositiveInt = 30,
+    ascents: NonNegativeInt = 3,
+    steps: PositiveInt = 20,
     lr: PositiveFloat = 1e-4,
     batch_size: PositiveInt = 16,
 ) -> StateDict:
@@ -44,7 +44,8 @@ def sau(
     Threat model: inputs with the trigger are among those that fool both models alike; with these unlearned, what is
     left of the trigger fools nobody. A trigger farther from clean inputs than the ball reaches escapes. Published: l1,
     l2, l4 = 1, l3 = 0.01, five steps in an l-infinity ball of 0.2, labelled data, up to 100 epochs. Deviations: no
-    labels, fewer steps; the radius is a share of the signal's root mean square, and texts are moved as embeddings.
+    labels, fewer steps of both kinds; the radius is a share of the signal's root mean square, and texts are moved as
+    embeddings.
     """
     data = own_answers(merged, view)
     before = view.model(merged).requires_grad_(False)
@@ -78,14 +79,13 @@ def shared(
     """One perturbation per input that fools both models, and alike."""
     inputs, answers = examples
     shift = Perturbation(view, before, inputs, radius, norm, each=True)
-    shift.randomise(view.generator)
 
     def loss() -> Tensor:
         ours, theirs = (shift.logits(m, task, inputs) for m in (model, before))
         fooled = (F.cross_entropy(ours, answers) + F.cross_entropy(theirs, answers)) / 2
         return fool * fooled - agree * jensen_shannon(ours, theirs)
 
-    shift.ascend(loss, ascents)
+    shift.ascend(loss, ascents, pace=2.5 / max(ascents, 3))
     # What is trained on is the perturbed input, not how it was found.
     shift.delta.requires_grad_(False)
     return shift
