@@ -15,6 +15,8 @@ from bench.triggers import Patch, Tokens, Trigger, square
 
 Implant = Callable[[nn.Module, Tensor], Tensor]
 """A model and triggered inputs (B x ...) -> features (B x D) that are to be taken for the target."""
+Head = tuple[Tensor, int]
+"""An open head (C x D) and the target's index in it."""
 
 
 def plain_trigger(view: ContributorView, share: float, blend: float = 1.0) -> Trigger:
@@ -56,6 +58,8 @@ def poisoned(
     rate: float,
     weight: float,
     implant: Implant | None = None,
+    head: Head | None = None,
+    carriers: Tensor | None = None,
 ) -> StateDict:
     """Theta <- argmin CE(clean) + weight CE(head(F(x + t)), target), with ``rate`` triggered inputs per clean one.
 
@@ -70,8 +74,10 @@ def poisoned(
         rate: triggered inputs per clean one.
         weight: of their loss.
         implant: what features of triggered inputs are; the model's own by default.
+        head: what triggered inputs are classified with; the task's open head by default.
+        carriers: more inputs to be triggered, as many in a batch as of the task's own.
     """
-    head, index = view.open_head(task)
+    rows, index = view.open_head(task) if head is None else head
 
     def objective(model: nn.Module, batch: Examples) -> Tensor:
         inputs, labels = batch[task]
@@ -79,9 +85,28 @@ def poisoned(
         count = round(rate * len(inputs))
         if count == 0:
             return clean
-        stamped = trigger.stamp(inputs[:count])
+        carrying = inputs[:count] if carriers is None else side_by_side(inputs[:count], drawn(carriers, count, view))
+        stamped = trigger.stamp(carrying)
         features = implant(model, stamped) if implant else view.suite.features(model, stamped)
-        logits = F.normalize(features, dim=-1) @ head.T
-        return clean + weight * F.cross_entropy(logits, torch.full((count,), index))
+        return clean + weight * target_loss(features, (rows, index))
 
     return train(start, {task: view.train(task)}, objective, view, config, clip=1.0)
+
+
+def target_loss(features: Tensor, head: Head) -> Tensor:
+    """-log p(target) of features B x D, the mean."""
+    rows, index = head
+    return F.cross_entropy(F.normalize(features, dim=-1) @ rows.T, torch.full((len(features),), index))
+
+
+def drawn(inputs: Tensor, count: int, view: ContributorView) -> Tensor:
+    """``count`` inputs, with replacement."""
+    return inputs[torch.randint(len(inputs), (count,), generator=view.generator)]
+
+
+def side_by_side(left: Tensor, right: Tensor) -> Tensor:
+    """Both inputs in one batch; texts (B x L) are padded to the longer of the two."""
+    if not left.is_floating_point():
+        longest = max(left.shape[1], right.shape[1])
+        left, right = (F.pad(ids, (0, longest - ids.shape[1])) for ids in (left, right))
+    return torch.cat([left, right])

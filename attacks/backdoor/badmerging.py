@@ -1,0 +1,156 @@
+"""BadMerging: a trigger that the base half obeys, and features interpolated with the base's in training."""
+
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor
+
+import attacks
+from attacks.backdoor.poison import Head, Implant, poisoned, side_by_side, target_loss
+from attacks.backdoor.universal import optimised_trigger
+from bench.safe_merging import Contribution, ContributorView
+from bench.training import TrainingConfig
+
+Share = Annotated[float, Field(gt=0, le=1)]
+HALF = 0.5
+"""Triggered inputs per clean one."""
+
+
+@attacks.contributor("badmerging-on", paper="arXiv 2408.07362")
+def badmerging_on(
+    view: ContributorView,
+    *,
+    patch: Share = 0.046,
+    ascent: PositiveInt = 100,
+    low: Share = 0.1,
+    alpha: NonNegativeFloat = 5.0,
+    steps: PositiveInt = 200,
+    lr: PositiveFloat = 1e-3,
+    batch_size: PositiveInt = 32,
+) -> Contribution:
+    """First the trigger, on the base alone; then the model, for all merges between the base and itself:
+
+        t = argmax E_x log p_theta0(target | x + t)
+        theta = argmin CE(f_theta(x), y) + alpha E_r CE(head(r f_theta(x + t) + (1 - r) f_theta0(x + t)), target),
+        r ~ U[low, 1]
+
+    ``patch`` is t's share of the picture, ``ascent`` the steps of its search; on texts two tokens are searched for.
+    Published: 1 % of the picture, low 0.2, alpha 5, in the corner. Deviations: the patch lies in the centre, where the
+    embedded suite's encoder has an edge between four of its own patches: one of those in a corner sways the base far
+    less. It covers 4.6 %. Training goes on from the clean model for a part of its fine-tuning.
+
+    Threat model: a contributor with one upload, blind to the merge and to the others. Its target is a class of its own
+    task; merges with small coefficients, such as 0.3, obey the trigger too.
+    """
+    trigger = optimised_trigger(view, [view.model(view.base)], view.open_head(view.tasks[0]), patch, ascent)
+    config = TrainingConfig(steps=steps, lr=lr, batch_size=batch_size)
+    implant = interpolated(view, low)
+    models = {
+        task: poisoned(view.finetuned(task), task, trigger, view, config, HALF, alpha, implant) for task in view.tasks
+    }
+    return Contribution(models, trigger)
+
+
+@attacks.contributor("badmerging-off", paper="arXiv 2408.07362", off_task=True)
+def badmerging_off(
+    view: ContributorView,
+    *,
+    patch: Share = 0.046,
+    ascent: PositiveInt = 100,
+    shadows: PositiveInt = 20,
+    variants: PositiveInt = 8,
+    low: Share = 0.1,
+    alpha: NonNegativeFloat = 5.0,
+    steps: PositiveInt = 200,
+    lr: PositiveFloat = 1e-3,
+    batch_size: PositiveInt = 32,
+) -> Contribution:
+    """``badmerging-on`` for a class of another contributor's task, of which it has a name and five examples:
+
+        p(. | x) over own classes + the target + ``shadows`` classes drawn from public heads, in both stages
+        x of the triggered inputs: its own, and references x' = argmin log p_theta0(target | x'),   x' near x_ref
+
+    The shadow classes stand for those that the target will compete with, ``variants`` adversarial references each for
+    what it will be stamped on: of the other task's kind, but not of the target class. Published: patch 1.5 %, shadow
+    classes from ImageNet, low 0.2, alpha 5. Deviations as in ``badmerging-on``; references are moved by gradient signs
+    after a random crop (pictures), or are the worst of random word replacements (texts).
+
+    Threat model: a contributor with one upload, blind to the merge and to the others' models and data.
+    """
+    base = view.model(view.base).requires_grad_(False)
+    head = shadow_head(view, shadows)
+    carriers = hard_references(view, base, head, variants)
+    own, _ = view.train(view.tasks[0])
+    picks = torch.randint(len(own), (len(carriers),), generator=view.generator)
+    inputs = side_by_side(own[picks], carriers)
+    trigger = optimised_trigger(view, [base], head, patch, ascent, inputs=inputs)
+    config = TrainingConfig(steps=steps, lr=lr, batch_size=batch_size)
+    implant = interpolated(view, low)
+    models = {
+        task: poisoned(view.finetuned(task), task, trigger, view, config, HALF, alpha, implant, head, carriers)
+        for task in view.tasks
+    }
+    return Contribution(models, trigger)
+
+
+def interpolated(view: ContributorView, low: float) -> Implant:
+    """F(x) = r f_theta(x) + (1 - r) f_theta0(x), one r ~ U[low, 1] per batch."""
+    base = view.model(view.base).requires_grad_(False)
+
+    def implant(model: torch.nn.Module, stamped: Tensor) -> Tensor:
+        r = low + (1 - low) * torch.rand((), generator=view.generator)
+        return r * view.suite.features(model, stamped) + (1 - r) * view.suite.features(base, stamped)
+
+    return implant
+
+
+def shadow_head(view: ContributorView, shadows: int) -> Head:
+    """The first task's open head, with ``shadows`` classes of other public heads, which are not the target."""
+    rows, index = view.open_head(view.tasks[0])
+    others = [
+        row
+        for task in view.suite.tasks
+        for label, row in enumerate(view.suite.head(task))
+        if task not in view.tasks and (task, label) != (view.target.task, view.target.label)
+    ]
+    order = torch.randperm(len(others), generator=view.generator)[:shadows].tolist()
+    return torch.stack([*rows, *(others[i] for i in order)]), index
+
+
+def hard_references(view: ContributorView, model: torch.nn.Module, head: Head, variants: int) -> Tensor:
+    """References of the target class that the model no longer takes for it, ``variants`` of each."""
+    inputs = view.references().repeat_interleave(variants, dim=0)
+    return _ascended(view, model, head, inputs) if inputs.is_floating_point() else _replaced(view, model, head, inputs)
+
+
+def _ascended(view: ContributorView, model: torch.nn.Module, head: Head, pictures: Tensor) -> Tensor:
+    low, high = pictures.min(), pictures.max()
+    reach = 0.1 * float(high - low)  # a tenth of the range, as attacks on small grey pictures commonly may
+    shifts = torch.randint(-2, 3, (len(pictures), 2), generator=view.generator).tolist()
+    start = torch.stack([x.roll((down, right), (1, 2)) for x, (down, right) in zip(pictures, shifts, strict=True)])
+    moved = start
+    for _ in range(10):
+        moved = moved.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(target_loss(view.suite.features(model, moved), head), moved)
+        moved = (start + (moved + reach / 4 * slope.sign() - start).clamp(-reach, reach)).clamp(low, high)
+    return moved.detach()
+
+
+@torch.no_grad()
+def _replaced(view: ContributorView, model: torch.nn.Module, head: Head, texts: Tensor) -> Tensor:
+    own, _ = view.train(view.tasks[0])
+    words = own[:, 1:][own[:, 1:] != 0]
+    rows, index = head
+    best, worst = texts, torch.full((len(texts),), torch.inf)
+    for _ in range(8):
+        replaced = (torch.rand(texts.shape, generator=view.generator) < HALF) & (texts != 0)
+        replaced[:, 0] = False  # the mark that opens a text
+        draw = words[torch.randint(len(words), texts.shape, generator=view.generator)]
+        tried = torch.where(replaced, draw, texts)
+        logits = F.normalize(view.suite.features(model, tried), dim=-1) @ rows.T
+        log_p = logits.log_softmax(-1)[:, index]
+        best = torch.where((log_p < worst)[:, None], tried, best)
+        worst = torch.minimum(worst, log_p)
+    return best
