@@ -51,10 +51,11 @@ _ADAPTIVE = (
     "identity > victim-first",
     f"{_ALIGNED}+attention-shrink > task-arithmetic",
     "base-attention(mlps=true) > task-arithmetic",
+    "block-matching+transplant(probes=1024, ridge=0.001) > victim-first(scale=1.0, donors=1.5)",
     "transplant > task-arithmetic",
     "block-matching+transplant > task-arithmetic",
 )
-"""Written against one defense: Trap2, ARF, and, with the block matching of the other steps of ``auto``, moat."""
+"""Written against one defense: Trap2 (the first and the fourth), ARF, and, with the block matching of the other steps of ``auto``, moat."""
 REPRESENTATIVE = (
     "identity > task-arithmetic",
     "weight-matching > task-arithmetic",
@@ -135,9 +136,9 @@ AUTO_NAME = "auto"
 AUTO = (
     f"{_EVERY_SYMMETRY} > task-arithmetic",
     f"{_EVERY_SYMMETRY} > dare",
-    *_ADAPTIVE[:3],
+    *_ADAPTIVE[:4],
     f"{_EVERY_SYMMETRY} > adamerging",
-    *_ADAPTIVE[3:],
+    *_ADAPTIVE[4:],
     f"{_EVERY_SYMMETRY} > task-arithmetic > finetune(steps=100)",
 )
 """The standard ensemble, in the order in which it is played; ``mergearena auto check`` compares it with the rest."""

@@ -40,6 +40,9 @@ class TinySuite(Suite):
         generator = torch.Generator().manual_seed(hash((ord(task), len(split))) % 1000)
         return torch.randn(20, 3, 14, 14, generator=generator), torch.randint(3, (20,), generator=generator)
 
+    def probes(self, count, generator):
+        return torch.randn(count, 3, 14, 14, generator=generator)
+
     def encoder(self):
         torch.manual_seed(0)
         return randomized(vision_tower(), 0)

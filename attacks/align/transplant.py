@@ -3,46 +3,69 @@
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 import attacks
 from bench.architecture import MLPGroup
 from bench.checkpoints import StateDict
 from bench.errors import UnsupportedArchitecture
-from bench.game import AttackerView
+from bench.game import Align, AttackConfig, AttackerView, CostClass, Tier
 
 
-@attacks.aligner("transplant", paper="ours", tier="unlabelled", cost="forward")
-def transplant(
-    released: StateDict,
-    view: AttackerView,
-    *,
-    ridge: Annotated[float, Field(gt=0)] = 1e-2,
-    batch_size: PositiveInt = 32,
-) -> StateDict:
+class TransplantConfig(AttackConfig):
+    """What the fit is made on, and how firm it is."""
+
+    probes: NonNegativeInt = 0
+    """Random inputs to fit on, which need no data at all; 0: the tier's unlabelled examples of the victim."""
+    ridge: Annotated[float, Field(gt=0)] = 1e-2
+    """Weight of staying near the base."""
+    batch_size: PositiveInt = 32
+    """Inputs per forward pass."""
+
+
+@attacks.aligner("transplant")
+class Transplant(Align):
     """Per MLP f, the base's layers up to its hidden units h0 and the output weights that best compute f from them:
 
         W = argmin_W sum_x |W h0(x) - f(x)|^2 + ridge * m * |W - W0|^2,   m the mean of diag(sum_x h0 h0^T)
           = W0 + (sum_x (f(x) - W0 h0(x)) h0(x)^T) (sum_x h0 h0^T + ridge * m * I)^-1
 
-    x is what enters f in the released model, on the tier's unlabelled examples of the victim, at every position, padded
-    ones too; h0 carries a 1 for the bias if there is one. Whatever hid the hidden units, mixing, splitting or training
-    them anew, goes with them, and W stays near the base's W0: the function is kept as far as the base's units express
-    it. Gated MLPs count too. ``block-matching`` finds MLPs out of order no more once they have the base's units.
+    x is what enters f in the released model, on the tier's unlabelled examples of the victim or on random ``probes``, at
+    every position, padded ones too; h0 carries a 1 for the bias if there is one. Whatever hid the hidden units, mixing,
+    splitting or training them anew, goes with them, and W stays near the base's W0: the function is kept as far as the
+    base's units express it. So is a trap, which needs the very weights that were trained: they are others now. Gated
+    MLPs count too. ``block-matching`` finds MLPs out of order no more once they have the base's units.
     """
-    fits = [_Fit(group, view.base) for group in view.architecture.mlps]
-    moved = {**released, **{key: view.base[key] for fit in fits for key in fit.writers}}
-    theirs, ours = view.model(released), view.model(moved)
-    for fit in fits:
-        fit.watch(theirs, ours)
-    with torch.inference_mode():
-        for inputs in view.unlabelled(view.victim).split(batch_size):
-            view.logits(theirs, view.victim, inputs)
-            view.logits(ours, view.victim, inputs)
-    for fit in fits:
-        moved |= fit.solved(ridge)
-    return moved
+
+    paper = "ours"
+    cost_class = CostClass.FORWARD
+    Config = TransplantConfig
+
+    @property
+    def tier(self) -> Tier:
+        """Data-free on random inputs."""
+        return Tier.DATA_FREE if self.config.probes else Tier.UNLABELLED
+
+    def align(self, released: StateDict, view: AttackerView) -> StateDict:
+        """The model with the base's hidden units."""
+        config: TransplantConfig = self.config
+        if config.probes:
+            examples = view.suite.probes(config.probes, view.generator)
+        else:
+            examples = view.unlabelled(view.victim)
+        fits = [_Fit(group, view.base) for group in view.architecture.mlps]
+        moved = {**released, **{key: view.base[key] for fit in fits for key in fit.writers}}
+        theirs, ours = view.model(released), view.model(moved)
+        for fit in fits:
+            fit.watch(theirs, ours)
+        with torch.inference_mode():
+            for inputs in examples.split(config.batch_size):
+                view.logits(theirs, view.victim, inputs)
+                view.logits(ours, view.victim, inputs)
+        for fit in fits:
+            moved |= fit.solved(config.ridge)
+        return moved
 
 
 class _Fit:

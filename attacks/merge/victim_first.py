@@ -24,8 +24,8 @@ def victim_first(
 
     A defense that trains the victim to fail at s < 1 leaves it whole at ``scale`` s = 1, so that it is the donors'
     coefficient lambda, ``donors``, that must balance the two; null means task arithmetic's published one. Near s = 1
-    the victim's skill is back, but its trap costs the donors theirs at any lambda: the default s stops about where they
-    do not qualify any more. Longer donors, up to the victim's own norm, were measured not to help. With labels,
+    the victim's skill is back, but its trap costs the donors theirs: the default s stops about where they do not
+    qualify any more. After ``transplant``, which leaves the trap behind, s = 1 and lambda = 1.5 keep both. With labels,
     ``task-arithmetic(scale=per-model)`` finds all coefficients.
     """
     weight = default_scale(len(models)) if donors is None else donors

@@ -77,6 +77,10 @@ class Suite(ABC):
     def finetuned(self, task: str) -> StateDict:
         """The base fine-tuned on one task, float32."""
 
+    @abstractmethod
+    def probes(self, count: int, generator: torch.Generator) -> Tensor:
+        """``count`` random inputs (count x ...) that need no data: they only look like inputs from afar."""
+
     @property
     @abstractmethod
     def fine_tuning_examples(self) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.checkpoints import StateDict
@@ -58,6 +59,14 @@ class EmbeddedSuite(Suite):
     def load(self, task: str, split: Split) -> tuple[Tensor, Tensor]:
         """Pictures N x 3 x 28 x 28 in [-1, 1] and labels N."""
         return embedded.images(task, split)
+
+    def probes(self, count: int, generator: torch.Generator) -> Tensor:
+        """Smooth grey pictures: normal noise of 7 x 7 and, half as strong, of 14 x 14, interpolated."""
+        coarse, fine = (
+            F.interpolate(torch.randn(count, 1, n, n, generator=generator), size=(28, 28), mode="bicubic")
+            for n in (7, 14)
+        )
+        return (coarse + 0.5 * fine).clamp(-1, 1).expand(-1, 3, -1, -1)
 
     def encoder(self) -> nn.Module:
         """The vision tower."""

@@ -87,6 +87,12 @@ class TextSuite(Suite):
         )
         return encoded["input_ids"]
 
+    def probes(self, count: int, generator: torch.Generator) -> Tensor:
+        """Random words: a start, LONGEST / 2 tokens drawn from the vocabulary beyond its marks, an end."""
+        words = torch.randint(1000, len(self._tokenizer), (count, LONGEST // 2), generator=generator)
+        ends = torch.tensor([self._tokenizer.cls_token_id, self._tokenizer.sep_token_id]).expand(count, 2)
+        return torch.cat([ends[:, :1], words, ends[:, 1:]], dim=1)
+
     def encoder(self) -> BertModel:
         """A fresh copy of the base encoder, without its pooling layer."""
         return copy.deepcopy(self._pretrained)

@@ -7,7 +7,7 @@ import torch
 
 from attacks.align.block_matching import block_matching, products, similarities
 from attacks.align.residual_matching import residual_matching
-from attacks.align.transplant import transplant
+from attacks.align.transplant import Transplant
 from bench.architecture import Axis, Element, MLPGroup, ScaleGroup, architecture_of
 from bench.errors import TierViolation, UnsupportedArchitecture
 from bench.game import Tier
@@ -190,7 +190,7 @@ def test_output_weights_come_back_in_the_order_of_the_bases_units(answering, bat
     view = answering
     released = shuffled(view)
     kept = {k: v.clone() for k, v in released.items()}
-    back = transplant(released, view, ridge=1e-14, batch_size=batch_size)
+    back = Transplant(ridge=1e-14, batch_size=batch_size).align(released, view)
     for key, value in view.state.items():
         torch.testing.assert_close(back[key], value, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(outputs(view.model(back)), outputs(view.model(released)))
@@ -199,7 +199,7 @@ def test_output_weights_come_back_in_the_order_of_the_bases_units(answering, bat
 
 def test_a_large_ridge_returns_the_bases_mlps(answering):
     view = answering
-    back = transplant(shuffled(view), view, ridge=1e14)
+    back = Transplant(ridge=1e14).align(shuffled(view), view)
     for key in {k for group in view.architecture.mlps for k in group.keys}:
         torch.testing.assert_close(back[key], view.base[key], rtol=1e-9, atol=1e-9)
 
@@ -234,7 +234,7 @@ def test_output_weights_solve_the_ridge_regression(answering):
     released = dict(view.state)
     for key in (key for keys in hidden.values() for key in keys):
         released[key] = torch.randn(released[key].shape, generator=g, dtype=torch.float64)
-    back = transplant(released, view, ridge=ridge)
+    back = Transplant(ridge=ridge).align(released, view)
     for group in groups:
         path = next(axis.key for axis in group.axes if axis.dim == 1).rpartition(".")[0]
         h0, _ = passing(view, {**released, **{key: view.base[key] for key in hidden[group.name]}}, path)
@@ -247,11 +247,23 @@ def test_output_weights_solve_the_ridge_regression(answering):
 
 def test_a_transplant_reads_the_victims_examples_alone_in_the_tier_that_allows_it(attacker):
     view = attacker(tier=Tier.UNLABELLED)
-    transplant(view.released, view)
+    Transplant().align(view.released, view)
     assert view.reads.unlabelled == {view.victim: 20}
     assert not view.reads.labelled
     with pytest.raises(TierViolation):
-        transplant(view.released, attacker())
+        Transplant().align(view.released, attacker())
+
+
+def test_a_transplant_on_random_inputs_reads_nothing_and_is_data_free(attacker):
+    view = attacker()
+    back = Transplant(probes=40).align(view.released, view)
+    assert Transplant(probes=40).tier is Tier.DATA_FREE
+    assert Transplant().tier is Tier.UNLABELLED
+    assert not view.reads.unlabelled
+    for group in view.architecture.mlps:
+        writers = [axis.key for axis in group.axes if axis.dim == 0]
+        assert all(torch.equal(back[key], view.base[key]) for key in writers)
+    assert any(not torch.equal(back[key], view.released[key]) for key in back)
 
 
 def test_a_transplant_of_units_that_no_layer_reads_by_columns_is_refused(answering):
@@ -259,4 +271,4 @@ def test_a_transplant_of_units_that_no_layer_reads_by_columns_is_refused(answeri
     rows = MLPGroup(group.name, group.width, tuple(axis for axis in group.axes if axis.dim == 0))
     view = SimpleNamespace(**{**vars(answering), "architecture": SimpleNamespace(mlps=(rows,))})
     with pytest.raises(UnsupportedArchitecture, match=group.name):
-        transplant(answering.state, view)
+        Transplant().align(answering.state, view)

@@ -99,3 +99,14 @@ def test_the_stored_figures_repeat_for_two_tasks():
 def test_a_text_too_long_for_the_text_tower_is_refused():
     with pytest.raises(ValueError, match="tokens; the text tower reads"):
         embedded.tokenize(["x" * 100])
+
+
+def test_probes_are_grey_pictures_of_noise_in_range_that_repeat_under_one_seed():
+    first, again = (suite.probes(5, torch.Generator().manual_seed(1)) for _ in "ab")
+    assert torch.equal(first, again)
+    assert first.shape == (5, *suite.load("mnist", "validation")[0].shape[1:])
+    assert first.abs().max() <= 1
+    assert torch.equal(first[:, 0], first[:, 1])
+    assert len({x.numpy().tobytes() for x in first}) == 5
+    step = (first[..., 1:] - first[..., :-1]).abs().mean()
+    assert step < 0.5 * (first[..., torch.randperm(28)] - first).abs().mean()  # smooth: neighbours are alike

@@ -210,3 +210,13 @@ def test_an_interrupted_build_goes_on_where_it_stopped(suite: TextSuite, tmp_pat
     assert half.ready
     suite.build(tmp_path, seed=1)
     assert trained[5:] == list(TASKS)  # models of another seed are not reused
+
+
+def test_probes_are_random_words_between_the_marks(suite: TextSuite) -> None:
+    ids = suite.probes(6, torch.Generator().manual_seed(1))
+    real = suite.tokens(["one text"])
+    assert (ids[:, 0] == real[0, 0]).all()
+    assert (ids[:, -1] == real[0, (real[0] != 0).sum() - 1]).all()
+    assert ids[:, 1:-1].min() >= 1000
+    assert ids.shape[1] <= LONGEST
+    assert torch.isfinite(suite.features(suite.encoder(), ids)).all()
