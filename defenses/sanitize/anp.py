@@ -14,7 +14,7 @@ from defenses.sanitize.neurons import Neurons
 from defenses.sanitize.own_answers import Share, batches, mean_loss, own_answers
 
 
-@defenses.repair("anp", paper="arXiv 2110.14430, eq. 5", tier="unlabelled", cost="training")
+@defenses.repair("anp", paper="arXiv 2110.14430", tier="unlabelled", cost="training")
 def anp(
     merged: StateDict,
     view: MergerView,
@@ -23,7 +23,7 @@ def anp(
     clean: Share = 0.2,
     threshold: Annotated[float, Field(ge=0, lt=1)] = 0.2,
     steps: PositiveInt = 40,
-    lr: PositiveFloat = 0.2,
+    lr: PositiveFloat = 10.0,
     batch_size: PositiveInt = 16,
 ) -> StateDict:
     """Prune neurons whose mask m falls to ``threshold`` or below in
@@ -35,9 +35,10 @@ def anp(
     with momentum 0.9, both on the same batch of every task. L is the cross-entropy to the merged model's own answers.
 
     Threat model: a backdoor sits in few neurons that clean inputs hardly use, and grows when weights are perturbed;
-    whoever spreads it over all neurons escapes. Published: r 0.4, a 0.2, threshold 0.2, SGD 0.2, 2000 steps on labelled
-    data (kept but for the steps and the labels). Deviations: convolution channels become units and heads, and masks act
-    on what a neuron writes rather than reads, so that one pruned writes nothing, where GELU would leave a constant.
+    whoever spreads it over all neurons escapes. Published: r 0.4, a 0.2, threshold 0.2 (kept); learning rate 0.2 and
+    2000 steps on labelled data. Deviations: no labels; 40 steps of a rate as much larger, since with 0.2 no mask gets
+    near the threshold; convolution channels become units and heads, and masks act on what a neuron writes rather than
+    reads, so that one pruned writes nothing, where GELU would leave a constant.
     """
     data = own_answers(merged, view)
     model, neurons = view.model(merged).requires_grad_(False), Neurons(view.architecture)

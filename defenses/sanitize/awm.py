@@ -12,7 +12,7 @@ from bench.training import At
 from defenses.sanitize.own_answers import Share, batches, mean_loss, mislead, own_answers
 
 
-@defenses.repair("awm", paper="arXiv 2207.04497, eq. 3", tier="unlabelled", cost="training")
+@defenses.repair("awm", paper="arXiv 2207.04497", tier="unlabelled", cost="training")
 def awm(
     merged: StateDict,
     view: MergerView,
@@ -35,10 +35,10 @@ def awm(
     then m by Adam. L is the cross-entropy to the merged model's own answers.
 
     Threat model: the trigger is a fixed pattern that a bounded perturbation comes near to, and the weights that see it
-    can be spared; whoever makes the trigger as strong a feature as the classes' own escapes. Published: a 0.9, an l1
-    ball, masks on convolutions, labels, hundreds of steps. Deviations: no labels, fewer steps; masks only on weights
-    that multiply features (no tables, norms or biases); g weighs the mean of the mask, which does not depend on how
-    many weights there are.
+    can be spared; whoever makes the trigger as strong a feature as the classes' own escapes. It costs a few points of
+    accuracy on pictures; on two text tasks with 32 examples each it cost 10 and 15. Deviations: no labels, and few
+    steps; masks only on weights that multiply features (no tables, norms or biases); g weighs the mean of the mask,
+    which does not depend on how many weights there are; a, r and the steps are chosen here, not the paper's.
     """
     data = own_answers(merged, view)
     model = view.model(merged).requires_grad_(False)

@@ -29,7 +29,7 @@ def lfpm(
     ascents: NonNegativeInt = 1,
     steps: PositiveInt = 40,
     lr: PositiveFloat = 1e-4,
-    batch_size: PositiveInt = 16,
+    batch_size: PositiveInt = 8,
 ) -> StateDict:
     """Theta = theta_m + s tau,   theta_m = theta0 + lambda sum_t tau_t,
 

@@ -43,8 +43,8 @@ def msd(
     Threat model: a backdoor is a path through modules of one source, and switching breaks every such path where
     averaging thins it. Sources that collude share paths; every module of the malicious source that is used is used at
     full strength. Deviations: the paper's sources share one task, so that any of their modules serves it, and
-    candidates are selected by how they treat a suspected class; here every source has a task of its own, no class is
-    suspected, and the result is far less accurate than an average.
+    candidates are selected by how they treat a suspected class; here every source has a task of its own, and no class
+    is suspected.
     """
     modules, adjacent = modules_of(view.architecture, view.base)
     sources = list(models.values())

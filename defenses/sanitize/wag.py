@@ -10,7 +10,7 @@ from bench.merging import average
 from bench.safe_merging import MergerView
 
 
-@defenses.safe_merge("wag", paper="arXiv 2402.19334, eq. 1")
+@defenses.safe_merge("wag", paper="arXiv 2402.19334")
 def wag(models: Mapping[str, StateDict], view: MergerView, *, copies: NonNegativeInt = 1) -> StateDict:
     """theta_m = (sum_t theta_t + c theta0) / (T + c) = theta0 + 1/(T + c) sum_t tau_t,   c = ``copies``
 
