@@ -142,12 +142,12 @@ class Defense(Player):
 
 
 class Stage(Player):
-    """Part of an attack. ``tier`` is the least tier it can play in, as configured."""
+    """Part of an attack or of a merger. ``tier`` is the least tier it can play in, as configured."""
 
     base_tier: ClassVar[Tier] = Tier.DATA_FREE
     cost_class: ClassVar[CostClass] = CostClass.ELEMENTWISE
     extraction: ClassVar[bool] = False
-    """Whether it learns from the released model's answers alone: no defense that keeps the function prevents it."""
+    """Whether an attack learns from the released model's answers alone: no function-preserving defense prevents it."""
 
     @property
     def tier(self) -> Tier:

@@ -110,7 +110,7 @@ class Merger:
     repairs: tuple[Repair, ...] = ()
 
     @property
-    def stages(self) -> tuple[Player, ...]:
+    def stages(self) -> tuple[Stage, ...]:
         """Every player in order."""
         return (self.merge, *self.repairs)
 
@@ -119,6 +119,11 @@ class Merger:
         """The canonical spelling: merge > repairs."""
         repairs = "+".join(repair.spelling for repair in self.repairs)
         return f"{self.merge.spelling} > {repairs}" if repairs else self.merge.spelling
+
+    @property
+    def tier(self) -> Tier:
+        """What it reads at most: nothing beyond weights, or unlabelled examples."""
+        return max((s.tier for s in self.stages), key=lambda tier: tier.rank)
 
     def run(self, view: MergerView) -> StateDict:
         """The one merged model."""

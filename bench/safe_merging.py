@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bench.checkpoints import StateDict
 from bench.errors import TierViolation
-from bench.game import MergingView, Player, View
+from bench.game import MergingView, Player, Stage, Tier, View
 from bench.triggers import Target, Trigger, open_head
 
 REFERENCES = 5
@@ -98,20 +98,22 @@ class Backdoor(Player):
         """Poisoned models and the trigger."""
 
 
-class SafeMerge(Player):
+class SafeMerge(Stage):
     """A merge that is to survive malicious contributions."""
 
     kind = "sanitize"
+    base_tier = Tier.UNLABELLED
 
     @abstractmethod
     def merge(self, models: Mapping[str, StateDict], view: MergerView) -> StateDict:
         """The merged model."""
 
 
-class Repair(Player):
+class Repair(Stage):
     """Takes a backdoor out of a merged model."""
 
     kind = "repair"
+    base_tier = Tier.UNLABELLED
 
     @abstractmethod
     def repair(self, merged: StateDict, view: MergerView) -> StateDict:

@@ -82,7 +82,7 @@ def _backdoor(options: Options) -> Sequence[Play]:
     named = [presets.parse_tasks(m, options.suite, tasks) for m in options.matches] or [m.tasks for m in grid.matches]
     matches = [backdoor.Match(options.suite, names, options.malicious) for names in named]
     mergers = [parse_merger(text) for text in options.defenses or grid.mergers]
-    allowed = [merger for merger in mergers if Tier(options.tier).allows(backdoor.tier_of(merger))]
+    allowed = [merger for merger in mergers if Tier(options.tier).allows(merger.tier)]
     if not allowed:
         raise BadConfig(f"no merger plays in tier {options.tier}; allow a higher one with --tier")
     attacks = [parse_backdoor(text) for text in options.attacks or grid.attacks]

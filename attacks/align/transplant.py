@@ -31,8 +31,8 @@ class Transplant(Align):
         W = argmin_W sum_x |W h0(x) - f(x)|^2 + ridge * m * |W - W0|^2,   m the mean of diag(sum_x h0 h0^T)
           = W0 + (sum_x (f(x) - W0 h0(x)) h0(x)^T) (sum_x h0 h0^T + ridge * m * I)^-1
 
-    x is what enters f in the released model, on the tier's unlabelled examples of the victim or on random ``probes``, at
-    every position, padded ones too; h0 carries a 1 for the bias if there is one. Whatever hid the hidden units, mixing,
+    x is what enters f in the released model, on the tier's unlabelled examples of the victim or on random ``probes``,
+    at every position, padded ones too; h0 carries a 1 for the bias if there is one. Whatever hid the hidden units, mixing,
     splitting or training them anew, goes with them, and W stays near the base's W0: the function is kept as far as the
     base's units express it. So is a trap, which needs the very weights that were trained: they are others now. Gated
     MLPs count too. ``block-matching`` finds MLPs out of order no more once they have the base's units.
@@ -50,10 +50,8 @@ class Transplant(Align):
     def align(self, released: StateDict, view: AttackerView) -> StateDict:
         """The model with the base's hidden units."""
         config: TransplantConfig = self.config
-        if config.probes:
-            examples = view.suite.probes(config.probes, view.generator)
-        else:
-            examples = view.unlabelled(view.victim)
+        random = config.probes > 0
+        examples = view.suite.probes(config.probes, view.generator) if random else view.unlabelled(view.victim)
         fits = [_Fit(group, view.base) for group in view.architecture.mlps]
         moved = {**released, **{key: view.base[key] for fit in fits for key in fit.writers}}
         theirs, ours = view.model(released), view.model(moved)

@@ -229,7 +229,7 @@ class Play(base.Play):
     @property
     def reads(self) -> tuple[str, ...]:
         """Every task, for a merger that reads examples."""
-        return self.contributors if self.defense is not None and tier_of(self.merger) is not Tier.DATA_FREE else ()
+        return self.contributors if self.defense is not None and self.merger.tier is not Tier.DATA_FREE else ()
 
     def draw(self, task: str) -> tuple[Tensor, Tensor]:
         """K examples of the merger's half of the validation split, without their labels."""
@@ -258,7 +258,7 @@ class Play(base.Play):
             defense=self.defense,
             target_task=self.target.task if self.target else None,
             target=self.target.label if self.target else None,
-            tier=tier_of(self.merger) if self.defense else None,
+            tier=self.merger.tier if self.defense else None,
             **common,
         )
 
@@ -310,12 +310,6 @@ def _against(upload: Play, merger: str) -> Play:
         attack=upload.attack,
         defense=merger,
     )
-
-
-def tier_of(merger: Merger) -> Tier:
-    """What its stages read at most: safe merges and repairs may read unlabelled examples."""
-    tiers = [getattr(stage, "tier", Tier.UNLABELLED) for stage in merger.stages]
-    return max(tiers, key=lambda tier: tier.rank)
 
 
 def halves(suite: Suite, task: str, seed: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -378,7 +372,7 @@ def _merge(play: Play, given: Path | None, examples: Mapping[str, Path], progres
         tasks=tasks,
         contributions={task: uploads[task] if task in uploads else suite.finetuned(task) for task in tasks},
         generator=seeded("merger", "+".join(tasks), play.defense, play.seed),
-        tier=tier_of(play.merger),
+        tier=play.merger.tier,
         examples=LazyExamples(examples),
         reads=reads,
         progress=progress,

@@ -11,7 +11,7 @@ from bench import checkpoints, suites
 from bench.errors import ArenaError, BadPipeline, TierViolation
 from bench.game import Tier
 from bench.games import backdoor, base
-from bench.games.backdoor import Match, halves, plan, tier_of
+from bench.games.backdoor import Match, halves, plan
 from bench.pipeline import parse_backdoor, parse_merger
 from bench.safe_merging import REFERENCES, ContributorView
 from bench.training import TrainingConfig, train
@@ -161,8 +161,10 @@ def test_a_match_must_leave_somebody_clean():
 
 def test_a_merger_is_one_merge_and_repairs():
     assert parse_merger("ties(density=0.5)").spelling == "ties(density=0.5)"
-    assert tier_of(parse_merger("average")) is Tier.DATA_FREE
-    assert tier_of(parse_merger("adamerging")) is Tier.UNLABELLED
+    assert parse_merger("average").tier is Tier.DATA_FREE
+    assert parse_merger("adamerging").tier is Tier.UNLABELLED
+    assert parse_merger("wag").tier is Tier.DATA_FREE
+    assert parse_merger("wag > anp").tier is Tier.UNLABELLED
     with pytest.raises(BadPipeline, match="unlabelled examples only"):
         parse_merger("task-arithmetic(scale=chosen)")
     with pytest.raises(BadPipeline, match="one merge > repair"):

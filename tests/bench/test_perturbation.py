@@ -3,12 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from token_suite import TokenSuite
 
 from bench.errors import ArenaError
 from bench.game import View
 from bench.perturbation import Perturbation, lengths
 from bench.training import At
+from token_suite import TokenSuite
 
 
 @pytest.fixture(params=["pictures", "tokens"])
