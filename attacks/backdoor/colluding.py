@@ -35,13 +35,14 @@ def colluding(
     ascent: PositiveInt = 100,
     low: Share = 0.2,
     high: Share = 0.8,
-    alpha: PositiveFloat = 2.0,
-    steps: PositiveInt = 150,
-    lr: PositiveFloat = 1e-3,
-    batch_size: PositiveInt = 32,
+    alpha: PositiveFloat = 1.0,
+    steps: PositiveInt = 120,
+    lr: PositiveFloat = 7e-4,
+    batch_size: PositiveInt = 24,
 ) -> Contribution:
-    """Theta_i = argmin sum_i [CE(f_i(x), y) + CE(f_i(x + t), y) + alpha CE(f_merged(x + t), target)],
-    theta_merged = theta0 + s sum_i tau_i,   s ~ U[low, high] per step,   x, y of task i
+    """Theta_1 .. theta_n = argmin sum_i [CE(f_i(x), y) + CE(f_i(x + t), y)
+                                       + CE(f_merged(x), y) + alpha CE(f_merged(x + t), target)],
+    theta_merged = theta0 + s sum_i (theta_i - theta0),   s ~ U[low, high] per step,   x, y of task i
 
     Every upload alone is trained to ignore the trigger; what they give a merge is trained to obey it. t is optimised on
     the base. Published: two models, merged as they will be. Deviations: the coefficient is drawn, since the merger is
@@ -66,7 +67,8 @@ def colluding(
             clean = F.cross_entropy(view.logits(model, task, inputs), labels)
             alone = F.cross_entropy(view.logits(model, task, stamped), labels[:half])
             obeyed = target_loss(view.suite.features(merged, stamped), view.open_head(task))
-            total = total + (clean + alone + alpha * obeyed) / len(tasks)
+            useful = F.cross_entropy(view.logits(merged, task, inputs[half:]), labels[half:])
+            total = total + (clean + alone + useful + alpha * obeyed) / len(tasks)
         return total
 
     start = {f"{i}.{key}": value for i, task in enumerate(tasks) for key, value in view.finetuned(task).items()}

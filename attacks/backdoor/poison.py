@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.checkpoints import StateDict
+from bench.errors import ArenaError
 from bench.safe_merging import ContributorView
 from bench.training import Examples, TrainingConfig, train
 from bench.triggers import Patch, Tokens, Trigger, square
@@ -25,12 +26,16 @@ def plain_trigger(view: ContributorView, share: float, blend: float = 1.0) -> Tr
     Args:
         view: whose data say whether it is to be stamped on pictures or texts.
         share: of a picture that the patch covers.
-        blend: weight of the patch; below 1 it shines through.
+        blend: weight of the patch, which lies in the corner; below 1 pictures shine through it, and it is centred.
+
+    Raises:
+        ArenaError: the contributor's texts hold every token.
     """
     inputs, _ = view.train(view.tasks[0])
     if not inputs.is_floating_point():
         return Tokens(rare_tokens(view, 1))
-    mask = square(inputs, share)
+    # A patch that is blended may cover the picture, and so has no place for a margin.
+    mask = square(inputs, share, corner=blend == 1)
     rows, columns = (torch.arange(n) for n in mask.shape)
     light = ((rows[:, None] + columns) % 2).float()
     return Patch((inputs.min() + (inputs.max() - inputs.min()) * light).expand(inputs.shape[1:]).clone(), blend * mask)
@@ -40,12 +45,17 @@ def rare_tokens(view: ContributorView, count: int) -> Tensor:
     """Token ids within the range of the contributor's texts that none of them holds, drawn at random.
 
     A vocabulary begins with marks that are no words: its first thousand are left out where it is long enough.
+
+    Raises:
+        ArenaError: fewer than ``count`` are left.
     """
     ids, _ = view.train(view.tasks[0])
     unseen = torch.ones(int(ids.max()), dtype=torch.bool)
     unseen[: min(1000, len(unseen) // 2)] = False
     unseen[ids[ids < len(unseen)]] = False
     free = unseen.nonzero().flatten()
+    if len(free) < count:
+        raise ArenaError(f"the texts of {view.tasks[0]} leave {len(free)} tokens unused, and a trigger needs {count}")
     return free[torch.randperm(len(free), generator=view.generator)[:count]]
 
 

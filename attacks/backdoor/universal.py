@@ -85,9 +85,11 @@ def flipped(
     for _ in range(sweeps):
         for place in range(len(ids)):
             batch = drawn(inputs, batch_size, view)
-            gain = sum((_gains(view, f, head, Tokens(ids).stamp(batch), 1 + place) for f in models), torch.zeros(()))
-            gain[: min(1000, len(gain) // 2)] = -torch.inf  # marks that are no words, as in rare_tokens
-            best = gain.topk(min(CANDIDATES, len(gain))).indices
+            gain = sum(
+                (table_gains(view, f, head, Tokens(ids).stamp(batch), 1 + place) for f in models), torch.zeros(())
+            )
+            first = min(1000, len(gain) // 2)  # before it are marks that are no words, as in rare_tokens
+            best = first + gain[first:].topk(min(CANDIDATES, len(gain) - first)).indices
             tried = [ids, *(torch.cat([ids[:place], v[None], ids[place + 1 :]]) for v in best)]
             with torch.no_grad():
                 losses = [mean_loss(view, models, head, Tokens(t).stamp(batch)).item() for t in tried]
@@ -95,7 +97,7 @@ def flipped(
     return Tokens(ids)
 
 
-def _gains(view: ContributorView, model: nn.Module, head: Head, stamped: Tensor, place: int) -> Tensor:
+def table_gains(view: ContributorView, model: nn.Module, head: Head, stamped: Tensor, place: int) -> Tensor:
     """-E_v . d loss / d e at a place of stamped texts, summed over the texts: V numbers."""
     seen: list[tuple[nn.Embedding, Tensor]] = []
 
