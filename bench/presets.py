@@ -55,8 +55,8 @@ _ADAPTIVE = (
     "transplant > task-arithmetic",
     "block-matching+transplant > task-arithmetic",
 )
-"""Written against one defense: Trap2 (the first and the fourth), ARF, and, with the block matching of the other steps of
-``auto``, moat."""
+"""Written against one defense: Trap2 (the first and the fourth), ARF, and, with the block matching of the other steps
+of ``auto``, moat."""
 REPRESENTATIVE = (
     "identity > task-arithmetic",
     "weight-matching > task-arithmetic",

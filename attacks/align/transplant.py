@@ -32,10 +32,10 @@ class Transplant(Align):
           = W0 + (sum_x (f(x) - W0 h0(x)) h0(x)^T) (sum_x h0 h0^T + ridge * m * I)^-1
 
     x is what enters f in the released model, on the tier's unlabelled examples of the victim or on random ``probes``,
-    at every position, padded ones too; h0 carries a 1 for the bias if there is one. Whatever hid the hidden units, mixing,
-    splitting or training them anew, goes with them, and W stays near the base's W0: the function is kept as far as the
-    base's units express it. So is a trap, which needs the very weights that were trained: they are others now. Gated
-    MLPs count too. ``block-matching`` finds MLPs out of order no more once they have the base's units.
+    at every position, padded ones too; h0 carries a 1 for the bias if there is one. Whatever hid the hidden units,
+    mixing, splitting or training them anew, goes with them, and W stays near the base's W0: the function is kept as far
+    as the base's units express it. So is a trap, which needs the very weights that were trained: they are others now.
+    Gated MLPs count too. ``block-matching`` finds MLPs out of order no more once they have the base's units.
     """
 
     paper = "ours"
