@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from token_suite import TokenSuite
 
 from bench.architecture import architecture_of
 from bench.game import Tier
@@ -25,6 +24,7 @@ from defenses.sanitize.own_answers import mean_loss, mislead, own_answers
 from defenses.sanitize.sau import jensen_shannon, sau, shared, unlearning
 from defenses.sanitize.wag import wag
 from tiny_suite import randomized
+from token_suite import TokenSuite
 
 
 @pytest.fixture(params=["pictures", "tokens"])
