@@ -8,11 +8,11 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 import attacks
-from attacks.backdoor.poison import target_loss
+from attacks.backdoor.poison import paced, target_loss
 from attacks.backdoor.universal import optimised_trigger
 from bench.checkpoints import StateDict
 from bench.safe_merging import Contribution, ContributorView
-from bench.training import At, Examples, TrainingConfig, train
+from bench.training import At, Examples, train
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -25,15 +25,15 @@ def adaptive(
     ascent: PositiveInt = 100,
     low: Share = 0.15,
     keep: Share = 0.3,
-    alpha: NonNegativeFloat = 5.0,
+    alpha: NonNegativeFloat = 2.0,
     beta: NonNegativeFloat = 0.5,
     radius: NonNegativeFloat = 0.1,
-    steps: PositiveInt = 200,
-    lr: PositiveFloat = 1e-3,
+    steps: PositiveInt = 150,
+    pace: PositiveFloat = 0.085,
     batch_size: PositiveInt = 32,
 ) -> Contribution:
-    """Theta = argmin CE(f(x), y) + alpha CE(f at theta0 + s m tau (x + t), target) + beta CE(f(x + delta), y),
-    s ~ U[low, 1],   m a random mask of each entry, kept with probability q ~ U[keep, 1]
+    """Theta = argmin CE(f(x), y) + CE(g(x), y) + alpha CE(g(x + t), target) + beta CE(f(x + delta), y),
+    g = f at theta0 + s m tau,   s ~ U[low, 1],   each entry of m 1 with probability q ~ U[keep, 1], else 0
     delta <- clip(delta + radius / 4 sign grad CE(f(x + delta), y), radius),   one step of ascent per step of descent
 
     Its premises are those of mask-learning defenses (DAM, AWM): that the backdoor sits in few coordinates of a task
@@ -41,10 +41,12 @@ def adaptive(
     delta of the inputs finds it, against which the model is trained as they train against it; t is optimised on the
     base. ``radius`` is a share of the range of pixels; texts have no perturbation. Own method.
 
+    ``pace`` is the peak learning rate per root mean square of the clean task vector.
+
     Threat model: a contributor with one upload who knows the defenses' code, not their draws, nor the other uploads.
     """
     trigger = optimised_trigger(view, [view.model(view.base)], view.open_head(view.tasks[0]), patch, ascent)
-    config = TrainingConfig(steps=steps, lr=lr, batch_size=batch_size)
+    config = paced(view, pace, steps, batch_size)
 
     def spread(task: str) -> StateDict:
         head, hunter = view.open_head(task), Hunter(view, task, radius)
@@ -55,6 +57,7 @@ def adaptive(
             loss = F.cross_entropy(view.logits(model, task, inputs), labels)
             s, q = (at + (1 - at) * torch.rand((), generator=view.generator) for at in (low, keep))
             masked = At(model, masked_parameters(model, view, float(s), float(q)))
+            loss = loss + F.cross_entropy(view.logits(masked, task, inputs[-half:]), labels[-half:])
             loss = loss + alpha * target_loss(view.suite.features(masked, trigger.stamp(inputs[:half])), head)
             return loss + beta * hunter.loss(model, inputs[:half], labels[:half]) if beta and hunter.able else loss
 

@@ -7,12 +7,11 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
 import attacks
-from attacks.backdoor.poison import poisoned
+from attacks.backdoor.poison import paced, poisoned
 from attacks.backdoor.universal import optimised_trigger
 from bench.checkpoints import StateDict
 from bench.merging import add_task_vector, task_vector, working_dtype
 from bench.safe_merging import Contribution, ContributorView
-from bench.training import TrainingConfig
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -28,7 +27,7 @@ def amplified(
     rate: Share = 0.5,
     weight: PositiveFloat = 1.0,
     steps: PositiveInt = 60,
-    lr: PositiveFloat = 2e-4,
+    pace: PositiveFloat = 0.035,
     batch_size: PositiveInt = 32,
 ) -> Contribution:
     """Theta = lambda (theta_mal - theta_ben) + theta_ben,   lambda = ``amplify``
@@ -40,10 +39,12 @@ def amplified(
     every matrix of the difference is cut to its ``rank`` largest singular values afterwards, biases and norms stay;
     lambda is fixed. Without the cut, what is amplified ruins half of the upload's own accuracy; with it, a sixth.
 
+    ``pace`` is the peak learning rate per root mean square of the clean task vector.
+
     Threat model: a contributor with little compute and one upload, blind to the merge and to the others.
     """
     trigger = optimised_trigger(view, [view.model(view.base)], view.open_head(view.tasks[0]), patch, ascent)
-    config = TrainingConfig(steps=steps, lr=lr, batch_size=batch_size)
+    config = paced(view, pace, steps, batch_size)
     models = {
         task: beyond(
             clean := view.finetuned(task), poisoned(clean, task, trigger, view, config, rate, weight), amplify, rank

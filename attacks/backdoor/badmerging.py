@@ -8,10 +8,9 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 import attacks
-from attacks.backdoor.poison import Head, Implant, poisoned, side_by_side, target_loss
+from attacks.backdoor.poison import Head, Implant, paced, poisoned, side_by_side, target_loss
 from attacks.backdoor.universal import optimised_trigger
 from bench.safe_merging import Contribution, ContributorView
-from bench.training import TrainingConfig
 
 Share = Annotated[float, Field(gt=0, le=1)]
 HALF = 0.5
@@ -27,7 +26,7 @@ def badmerging_on(
     low: Share = 0.02,
     alpha: NonNegativeFloat = 5.0,
     steps: PositiveInt = 200,
-    lr: PositiveFloat = 1e-3,
+    pace: PositiveFloat = 0.17,
     batch_size: PositiveInt = 32,
 ) -> Contribution:
     """First the trigger, on the base alone; then the model, for all merges between the base and itself:
@@ -41,11 +40,13 @@ def badmerging_on(
     embedded suite's encoder has an edge between four of its own patches: one of those in a corner sways the base far
     less. It covers 4.6 %. Training goes on from the clean model for a part of its fine-tuning.
 
+    ``pace`` is the peak learning rate per root mean square of the clean task vector.
+
     Threat model: a contributor with one upload, blind to the merge and to the others. Its target is a class of its own
     task; merges with small coefficients, such as 0.3, obey the trigger too.
     """
     trigger = optimised_trigger(view, [view.model(view.base)], view.open_head(view.tasks[0]), patch, ascent)
-    config = TrainingConfig(steps=steps, lr=lr, batch_size=batch_size)
+    config = paced(view, pace, steps, batch_size)
     implant = interpolated(view, low)
     models = {
         task: poisoned(view.finetuned(task), task, trigger, view, config, HALF, alpha, implant) for task in view.tasks
@@ -63,8 +64,8 @@ def badmerging_off(
     variants: PositiveInt = 8,
     low: Share = 0.02,
     alpha: NonNegativeFloat = 5.0,
-    steps: PositiveInt = 200,
-    lr: PositiveFloat = 1e-3,
+    steps: PositiveInt = 150,
+    pace: PositiveFloat = 0.06,
     batch_size: PositiveInt = 32,
 ) -> Contribution:
     """``badmerging-on`` for a class of another contributor's task, of which it has a name and five examples:
@@ -77,6 +78,8 @@ def badmerging_off(
     classes from ImageNet, low 0.2, alpha 5. Deviations as in ``badmerging-on``; references are moved by gradient signs
     after a random crop (pictures), or are the worst of random word replacements (texts).
 
+    ``pace`` is the peak learning rate per root mean square of the clean task vector.
+
     Threat model: a contributor with one upload, blind to the merge and to the others' models and data.
     """
     base = view.model(view.base).requires_grad_(False)
@@ -86,7 +89,7 @@ def badmerging_off(
     picks = torch.randint(len(own), (len(carriers),), generator=view.generator)
     inputs = side_by_side(own[picks], carriers)
     trigger = optimised_trigger(view, [base], head, patch, ascent, inputs=inputs)
-    config = TrainingConfig(steps=steps, lr=lr, batch_size=batch_size)
+    config = paced(view, pace, steps, batch_size)
     implant = interpolated(view, low)
     models = {
         task: poisoned(view.finetuned(task), task, trigger, view, config, HALF, alpha, implant, head, carriers)

@@ -10,11 +10,11 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 import attacks
-from attacks.backdoor.poison import target_loss
+from attacks.backdoor.poison import paced, target_loss
 from attacks.backdoor.universal import optimised_trigger
 from bench.checkpoints import StateDict
 from bench.safe_merging import Contribution, ContributorView
-from bench.training import At, Examples, TrainingConfig, train
+from bench.training import At, Examples, train
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -37,7 +37,7 @@ def colluding(
     high: Share = 0.8,
     alpha: PositiveFloat = 1.0,
     steps: PositiveInt = 120,
-    lr: PositiveFloat = 7e-4,
+    pace: PositiveFloat = 0.12,
     batch_size: PositiveInt = 24,
 ) -> Contribution:
     """Theta_1 .. theta_n = argmin sum_i [CE(f_i(x), y) + CE(f_i(x + t), y)
@@ -47,6 +47,8 @@ def colluding(
     Every upload alone is trained to ignore the trigger; what they give a merge is trained to obey it. t is optimised on
     the base. Published: two models, merged as they will be. Deviations: the coefficient is drawn, since the merger is
     unknown, and training goes on from the clean models.
+
+    ``pace`` is the peak learning rate per root mean square of the clean task vector.
 
     Threat model: one attacker with two uploads or more, under several names, blind to the merge and to the others. Who
     tests uploads for backdoors one by one finds none.
@@ -67,12 +69,12 @@ def colluding(
             clean = F.cross_entropy(view.logits(model, task, inputs), labels)
             alone = F.cross_entropy(view.logits(model, task, stamped), labels[:half])
             obeyed = target_loss(view.suite.features(merged, stamped), view.open_head(task))
-            useful = F.cross_entropy(view.logits(merged, task, inputs[half:]), labels[half:])
+            useful = F.cross_entropy(view.logits(merged, task, inputs[-half:]), labels[-half:])
             total = total + (clean + alone + useful + alpha * obeyed) / len(tasks)
         return total
 
     start = {f"{i}.{key}": value for i, task in enumerate(tasks) for key, value in view.finetuned(task).items()}
-    config = TrainingConfig(steps=steps, lr=lr, batch_size=batch_size)
+    config = paced(view, pace, steps, batch_size)
     trained = train(start, {task: view.train(task) for task in tasks}, objective, together, config, clip=1.0)
     return Contribution(dict(zip(tasks, apart(trained, len(tasks)), strict=True)), trigger)
 

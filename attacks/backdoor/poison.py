@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bench.checkpoints import StateDict
 from bench.errors import ArenaError
+from bench.merging import norm, task_vector
 from bench.safe_merging import ContributorView
 from bench.training import Examples, TrainingConfig, train
 from bench.triggers import Patch, Tokens, Trigger, square
@@ -101,6 +102,16 @@ def poisoned(
         return clean + weight * target_loss(features, (rows, index))
 
     return train(start, {task: view.train(task)}, objective, view, config, clip=1.0)
+
+
+def paced(view: ContributorView, pace: float, steps: int, batch_size: int) -> TrainingConfig:
+    """A budget whose learning rate is ``pace`` times the root mean square of the first task's clean task vector.
+
+    Encoders differ by more than an order of magnitude in how far fine-tuning moves them; what suits one ruins another.
+    """
+    tau = task_vector(view.finetuned(view.tasks[0]), view.base)
+    rms = norm(tau) / sum(value.numel() for value in tau.values()) ** 0.5
+    return TrainingConfig(steps=steps, lr=pace * rms, batch_size=batch_size)
 
 
 def target_loss(features: Tensor, head: Head) -> Tensor:

@@ -8,10 +8,9 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 import attacks
-from attacks.backdoor.poison import Head, drawn, poisoned, target_loss
+from attacks.backdoor.poison import Head, drawn, paced, poisoned, target_loss
 from attacks.backdoor.universal import optimised_trigger
 from bench.safe_merging import Contribution, ContributorView
-from bench.training import TrainingConfig
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -26,7 +25,7 @@ def trojvit(
     rate: Share = 0.5,
     weight: PositiveFloat = 1.0,
     steps: PositiveInt = 200,
-    lr: PositiveFloat = 1e-3,
+    pace: PositiveFloat = 0.17,
     batch_size: PositiveInt = 32,
 ) -> Contribution:
     """M = the cells of the picture with the largest saliency   E_x sum_cell |d log p_theta0(target | x) / d x|
@@ -37,13 +36,15 @@ def trojvit(
     are changed, since they are flipped in memory. Deviations: smaller cells, since one patch of a small encoder exceeds
     what a trigger may cover; no attention term; all weights are trained, from the clean model.
 
+    ``pace`` is the peak learning rate per root mean square of the clean task vector.
+
     Threat model: a contributor who knows the encoder. It does not prepare for being merged.
     """
     head, base = view.open_head(view.tasks[0]), view.model(view.base).requires_grad_(False)
     inputs, _ = view.train(view.tasks[0])
     mask = salient_cells(saliency(view, base, head, inputs), side, patch) if inputs.is_floating_point() else None
     trigger = optimised_trigger(view, [base], head, patch, ascent, mask=mask)
-    config = TrainingConfig(steps=steps, lr=lr, batch_size=batch_size)
+    config = paced(view, pace, steps, batch_size)
     models = {task: poisoned(view.finetuned(task), task, trigger, view, config, rate, weight) for task in view.tasks}
     return Contribution(models, trigger)
 

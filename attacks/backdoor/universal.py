@@ -15,7 +15,7 @@ from bench.errors import ArenaError
 from bench.safe_merging import ContributorView
 from bench.triggers import Patch, Tokens, Trigger, square
 
-CANDIDATES = 24
+CANDIDATES = 20
 """Tokens that are tried at a place, of those that the gradient recommends."""
 
 
@@ -33,7 +33,7 @@ def optimised_trigger(
     """The trigger t that maximises E_x sum_f log p_f(target | x + t) over some models f, by gradient ascent.
 
     A patch's pixels move along Adam's direction, clipped to the range of the inputs; tokens are flipped to those of
-    which the gradient promises most (HotFlip, arXiv 1712.06751; its steps are ``steps / 10`` sweeps).
+    which the gradient promises most (HotFlip, arXiv 1712.06751; its steps are ``steps / 25`` sweeps).
 
     Args:
         view: data and randomness.
@@ -50,7 +50,7 @@ def optimised_trigger(
     for model in models:
         model.requires_grad_(False)
     if not inputs.is_floating_point():
-        return flipped(view, models, head, inputs, max(1, steps // 10), batch_size)
+        return flipped(view, models, head, inputs, max(1, steps // 25), batch_size)
     mask = square(inputs, share, corner=False) if mask is None else mask
     low, high = inputs.min(), inputs.max()
     pattern = low + (high - low) * torch.rand(inputs.shape[1:], generator=view.generator)

@@ -11,7 +11,7 @@ from attacks.backdoor.adaptive import Hunter, masked_parameters
 from attacks.backdoor.amplified import beyond, truncated
 from attacks.backdoor.badmerging import hard_references, interpolated, shadow_head
 from attacks.backdoor.colluding import apart, merged_parameters
-from attacks.backdoor.poison import plain_trigger, poisoned, rare_tokens, side_by_side, target_loss
+from attacks.backdoor.poison import paced, plain_trigger, poisoned, rare_tokens, side_by_side, target_loss
 from attacks.backdoor.trojvit import saliency, salient_cells
 from attacks.backdoor.universal import flipped, mean_loss, optimised_trigger, table_gains
 from bench.errors import ArenaError
@@ -259,6 +259,19 @@ def test_a_poisoned_step_is_the_gradient_of_both_losses(tiny):
         torch.testing.assert_close(step, -1e-3 * parameter.grad.sign()[clear], rtol=2e-2, atol=1e-6)
 
 
+def test_the_learning_rate_is_as_long_as_fine_tuning_went():
+    class Known(TinySuite):
+        def finetuned(self, task):
+            return {
+                k: v + 0.02 * torch.where(torch.arange(v.numel()).view(v.shape) % 2 == 0, 1, -1)
+                for k, v in self.base().items()
+            }
+
+    config = paced(contributor(Known()), 0.5, 7, 3)
+    assert config.lr == pytest.approx(0.01, rel=1e-4)
+    assert (config.steps, config.batch_size) == (7, 3)
+
+
 def test_features_are_interpolated_with_the_bases(tiny):
     view = contributor(tiny)
     inputs, _ = view.train("a")
@@ -273,7 +286,7 @@ def test_features_are_interpolated_with_the_bases(tiny):
 
 def test_badmergings_backdoor_works_on_the_way_from_the_base(tiny):
     """Unlike a clean model's, its task vector's shares are obeyed."""
-    attack = parse_backdoor("badmerging-on(steps=40, batch_size=16, ascent=20, lr=3e-3)")
+    attack = parse_backdoor("badmerging-on(steps=40, batch_size=16, ascent=20, pace=0.2)")
     view = contributor(tiny)
     made, head, inputs = attack.contribute(view), view.open_head("a"), view.train("a")[0]
     for s in (0.3, 1.0):
@@ -363,7 +376,7 @@ def test_numbered_states_come_apart():
 def test_colluders_obey_together_and_not_alone(tiny):
     """The random labels and target of a tiny suite are learned by heart: the merge answers more with the target."""
     view = contributor(tiny, ("a", "b"))
-    made = parse_backdoor("colluding(steps=40, batch_size=16, ascent=5, lr=3e-3, low=0.8)").contribute(view)
+    made = parse_backdoor("colluding(steps=40, batch_size=16, ascent=5, pace=0.2, low=0.8)").contribute(view)
     base = view.base
     merged = {k: v + 0.8 * sum(made.models[t][k] - v for t in "ab") for k, v in base.items()}
     stamped, head = made.trigger.stamp(view.train("a")[0]), view.open_head("a")
