@@ -11,7 +11,8 @@ from attacks.align.scale_normalization import scale_normalization
 from attacks.align.weight_matching import WeightMatching
 from bench.architecture import Element, Gauge
 from bench.errors import ArenaWarning
-from defenses.protect.params import farthest_permutations, random_matrices
+from defenses.protect.gauges import random_matrices
+from defenses.protect.params import farthest_permutations
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import torch
 from bench.architecture import Element, Gauge, architecture_of
 from bench.registry import find
 from conftest import outputs
-from defenses.protect.params import random_matrices
+from defenses.protect.gauges import random_matrices
 
 PRESERVING = (
     "residual-matching",
