@@ -65,18 +65,18 @@ class DAM(SafeMerge):
 
         theta = theta0 + sum_i w_i tau_i * m,   m = m_shared * m_detection,   each a concrete mask of mean 1 per tensor
 
-    An outer step moves one mask, in turn: m is sampled; w takes a step of Adam from ``init`` towards a lower entropy of
-    clean predictions; a universal perturbation d_t per task one up CE(f(x + d_t), argmax f(x)); and the mask's logits
-    one down L(f(x)), to which m_detection adds alpha L(f(x + d_t)). Then layer-wise AdaMerging, m being its expectation.
+    An outer step moves one mask, in turn. m is sampled; w takes a step of Adam from ``init`` towards a lower entropy of
+    clean predictions; a universal perturbation d_t per task one up CE(f(x + d_t), argmax f(x)); the mask's logits one
+    down L(f(x)), to which m_detection adds alpha L(f(x + d_t)). Then layer-wise AdaMerging with the expectation of m.
 
-    L is the entropy (paper, release), which a confident target class lowers as well, or, in the ``consistent`` variants,
+    L is the entropy (paper, release), which a confident target class lowers too, or, in the ``consistent`` variants,
     the cross-entropy to what AdaMerging without masks predicts of x. Threat model: some uploads obey a trigger that the
-    merger does not know, but that a bounded perturbation can stand in for; a few unlabelled examples per task.
+    merger does not know, but that a small perturbation can stand in for; it has a few unlabelled examples per task.
 
     Published: entropies, alpha 0.1, rates 1e-3 (masks, w) and 1e-4 (d_t, no bound), test inputs. Deviations: unlabelled
-    examples that are not test; fewer and larger steps; bounded perturbations. The paper's own setting is
-    ``dam(variant=dual, perturbation=ball, alpha=0.1)``. A ball's perturbation finds what sways any model, a patch of few
-    pixels what a trigger does: it is the default.
+    examples that are not test; fewer and larger steps; bounded perturbations. ``dam(variant=dual, perturbation=ball,
+    alpha=0.1)`` is nearest to the paper. In a ball, d_t finds what sways any model; a patch of few pixels finds the
+    target class.
     """
 
     paper = "arXiv 2410.13910"
