@@ -1,6 +1,6 @@
-"""The games: each is a file of its own, with its matches, plays, references and records.
+"""The games: each is a folder of its own, with its matches, plays, references and records.
 
-The runner plays any; nothing outside a game's own file, its scores and its board knows its rules.
+The runner plays any; nothing outside a game's own folder, its scores and its board knows its rules.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bench.records import Record
 
 TRACKS = ("protection", "backdoor")
-"""A track is the name of a game and of the module here that holds it."""
+"""A track is the name of a game and of the package here that holds it."""
 
 
 def record_type(track: str) -> type[Record]:

@@ -282,6 +282,8 @@ def test_the_same_seed_poisons_alike_and_a_rate_of_nothing_is_a_clean_contributo
 
 
 def test_backdoor_and_protection_do_not_know_each_other():
-    folder = Path(backdoor.__file__).parent
-    assert "protection" not in (folder / "backdoor.py").read_text()
-    assert "backdoor" not in (folder / "protection.py").read_text()
+    games = Path(backdoor.__file__).parent.parent
+    for game, other in (("backdoor", "protection"), ("protection", "backdoor")):
+        files = [*(games / game).glob("*.py")]
+        assert files
+        assert not any(other in file.read_text() for file in files)

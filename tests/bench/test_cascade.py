@@ -3,7 +3,8 @@
 import pytest
 
 from bench.game import Tier
-from bench.games.protection import Match, Play, Protocol, plan, settled
+from bench.games.base import Protocol
+from bench.games.protection import Match, Play, plan, settled
 from bench.pipeline import parse_attack, parse_defense
 from record_factory import make_record
 

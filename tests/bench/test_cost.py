@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from bench.cost import metered
-from bench.games.protection import forward_flops
+from bench.games.base import forward_flops
 
 B, WIDTHS = 5, (7, 11, 3, 2)
 FORWARD = sum(2 * B * n_in * n_out for n_in, n_out in pairwise(WIDTHS))

@@ -8,7 +8,8 @@ import torch
 from bench import presets, suites, tracks
 from bench.errors import ArenaError, UnknownName
 from bench.game import Tier
-from bench.games.protection import Match, Play, Protocol, draw_examples, plan
+from bench.games.base import Protocol
+from bench.games.protection import Match, Play, draw_examples, plan
 from bench.pipeline import parse_attack, parse_defense
 from bench.presets import parse_tasks, preset
 from bench.registry import players

@@ -19,7 +19,8 @@ from bench.errors import ArenaError, BadCheckpoint
 from bench.executors import progress
 from bench.executors.local import Limits
 from bench.games import base, protection
-from bench.games.protection import Match, Play, Protocol, plan
+from bench.games.base import Protocol
+from bench.games.protection import Match, Play, plan
 from bench.pipeline import parse_attack, parse_defense
 from bench.play_command import _step_bars
 from bench.registry import load_plugin

@@ -1,0 +1,201 @@
+"""The plays of the backdoor game, and the order to run them in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from bench import checkpoints, records, suites
+from bench.errors import ArenaError
+from bench.game import Player, Tier
+from bench.games import base
+from bench.games.backdoor import rules
+from bench.games.backdoor.record import TRACK, Match, Record
+from bench.games.base import Played, Steps, seeded
+from bench.pipeline import Merger, parse_backdoor, parse_merger
+from bench.records import identify
+from bench.safe_merging import Backdoor
+from bench.triggers import Target
+
+
+@dataclass(frozen=True, kw_only=True)
+class Play(base.Play):
+    """A contribution, or a merge of contributions."""
+
+    contributors: tuple[str, ...]
+    malicious: int = 0
+    attack: str | None = None
+    defense: str | None = None
+
+    @property
+    def kind(self) -> Literal["contribution", "merge"]:
+        """``contribution`` or ``merge``."""
+        return "contribution" if self.defense is None else "merge"
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The contributors' tasks."""
+        return self.contributors
+
+    @property
+    def title(self) -> str:
+        """Attack and merger."""
+        return f"{self.attack or 'clean'} × {self.defense or 'upload'} on {'+'.join(self.contributors)}"
+
+    @property
+    def backdoor(self) -> Backdoor:
+        """The parsed attack."""
+        assert self.attack is not None
+        return parse_backdoor(self.attack)
+
+    @property
+    def merger(self) -> Merger:
+        """The parsed merger."""
+        assert self.defense is not None
+        return parse_merger(self.defense)
+
+    @property
+    def players(self) -> list[Player]:
+        """The attack, and the merger's stages."""
+        attack: list[Player] = [self.backdoor] if self.attack else []
+        return [*attack, *(self.merger.stages if self.defense else ())]
+
+    @cached_property
+    def target(self) -> Target | None:
+        """A class of the first malicious task, or of the first clean one if the attack is off-task; None if clean."""
+        if self.attack is None:
+            return None
+        task = self.contributors[self.malicious if self.backdoor.off_task else 0]
+        classes = len(suites.get(self.protocol.suite).tasks[task].classes)
+        drawn = torch.randint(classes, (), generator=seeded("target", task, self.seed))
+        return Target(task, int(drawn))
+
+    @cached_property
+    def id(self) -> str:
+        """SHA-256 of everything that decides the outcome, players' code aside."""
+        return identify(
+            {
+                "track": TRACK,
+                "kind": self.kind,
+                "suite": self.protocol.suite,
+                "key": self.protocol.key,
+                "examples": self.protocol.examples,
+                "checkpoints": {name: self.protocol.checkpoints[name] for name in ("base", *self.contributors)},
+                "contributors": self.contributors,
+                "malicious": self.malicious,
+                "seed": self.seed,
+                "attack": self.attack,
+                "defense": self.defense,
+            }
+        )
+
+    @cached_property
+    def needs(self) -> Play | None:
+        """The contribution that a merger meets."""
+        if self.attack is None or self.defense is None:
+            return None
+        return Play(
+            protocol=self.protocol,
+            seed=self.seed,
+            contributors=self.contributors,
+            malicious=self.malicious,
+            attack=self.attack,
+        )
+
+    @property
+    def needed(self) -> bool:
+        """Whether it is a contribution."""
+        return self.defense is None
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Every task, for a merger that reads examples."""
+        return self.contributors if self.defense is not None and self.merger.tier is not Tier.DATA_FREE else ()
+
+    def draw(self, task: str) -> tuple[Tensor, Tensor]:
+        """K examples of the merger's half of the validation split, without their labels."""
+        inputs, labels = rules.halves(suites.get(self.protocol.suite), task, self.seed)[0]
+        return inputs[: self.protocol.examples].clone(), torch.full_like(labels[: self.protocol.examples], -1)
+
+    def run(self, given: Path | None, examples: Mapping[str, Path], progress: Steps) -> Played:
+        """Poison, or merge."""
+        return (
+            rules.contribute(self, progress) if self.defense is None else rules.merge(self, given, examples, progress)
+        )
+
+    def judge(self, result: Path, given: Path | None) -> dict[str, Any]:
+        """Accuracy and, under attack, asr, robust and the references; evaluation_cost."""
+        return rules.judge(self, checkpoints.load(result), rules.read(given) if given else None)
+
+    def settled(self, known: Iterable[records.Record]) -> bool:
+        """Every play counts."""
+        return False
+
+    def record(self, **common: Any) -> Record:
+        """Its record."""
+        return Record(
+            kind=self.kind,
+            contributors=self.contributors,
+            malicious=self.malicious,
+            attack=self.attack,
+            defense=self.defense,
+            target_task=self.target.task if self.target else None,
+            target=self.target.label if self.target else None,
+            tier=self.merger.tier if self.defense else None,
+            **common,
+        )
+
+
+def plan(
+    protocol: base.Protocol,
+    matches: Iterable[Match],
+    seeds: Sequence[int],
+    attacks: Sequence[Backdoor],
+    mergers: Sequence[Merger],
+) -> list[Play]:
+    """Every merger against clean contributors and against every attack, contributions first.
+
+    An attack that needs more uploads than a match has malicious contributors takes the next ones, too.
+
+    Raises:
+        ArenaError: a match leaves no contributor clean.
+    """
+    plays: list[Play] = []
+    spelled = dict.fromkeys(merger.spelling for merger in mergers)
+    for match in matches:
+        for seed in seeds:
+            plays += [Play(protocol=protocol, seed=seed, contributors=match.tasks, defense=m) for m in spelled]
+            for attack in {a.spelling: a for a in attacks}.values():
+                malicious = max(match.malicious, attack.uploads)
+                if malicious >= len(match.tasks):
+                    raise ArenaError(
+                        f"match {match.spelling}: {attack.spelling} makes {malicious} uploads, which leaves no clean "
+                        "contributor; name more tasks"
+                    )
+                upload = Play(
+                    protocol=protocol,
+                    seed=seed,
+                    contributors=match.tasks,
+                    malicious=malicious,
+                    attack=attack.spelling,
+                )
+                plays.append(upload)
+                plays += [_against(upload, merger) for merger in spelled]
+    return sorted(plays, key=lambda play: play.kind == "merge")
+
+
+def _against(upload: Play, merger: str) -> Play:
+    return Play(
+        protocol=upload.protocol,
+        seed=upload.seed,
+        contributors=upload.contributors,
+        malicious=upload.malicious,
+        attack=upload.attack,
+        defense=merger,
+    )
