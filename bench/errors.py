@@ -1,5 +1,7 @@
 """The errors a user can cause. Each message names the thing that is wrong and the remedy."""
 
+from pathlib import Path
+
 
 class ArenaError(Exception):
     """Bad input: shown as one line by the command line, never as a traceback."""
@@ -22,7 +24,12 @@ class BadCheckpoint(ArenaError):
 
 
 class BadRecord(ArenaError):
-    """A record that does not validate against the schema."""
+    """A record that was edited, or does not validate against the schema."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        """``problem``: which field, and what is wrong with it."""
+        super().__init__(f"{path}: {problem}. Delete the file and run again to replay it.")
+        self.problem = problem
 
 
 class TierViolation(ArenaError):

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
-from bench import games
+from bench import games, record_text
 from bench.cost import Cost
 from bench.errors import BadRecord, UnknownName
 
@@ -58,7 +58,7 @@ class Provenance(_Strict):
 class Record(_Strict):
     """One play: what every game records. A game adds its own fields; ``track`` and ``kind`` are literals there."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = record_text.VERSION
     id: str
     """SHA-256 of what identifies the play: track, suite, match, players, seed, key, protocol."""
     track: str
@@ -135,7 +135,7 @@ def write(record: Record, root: Path) -> Path:
     """
     path = path_of(record, root)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, record.model_dump_json(indent=1) + "\n")
+    write_text(path, record_text.to_text(record.model_dump(mode="json")))
     return path
 
 
@@ -159,25 +159,21 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read(path: Path) -> Record:
-    """Read one record, of whichever game.
+    """Read one record, of whichever game and of any version.
 
     Raises:
-        BadRecord: it is not JSON, or does not fit the schema; the message names the file and the field.
+        BadRecord: it is not JSON, was edited, or does not fit the schema; the message names the file and the field.
     """
-    text = path.read_bytes()
     try:
-        return games.record_type(_Head.model_validate_json(text).track).model_validate_json(text)
+        fields = record_text.from_text(path.read_bytes())
+        return games.record_type(fields.get("track", "protection")).model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        why = first["msg"]
+        raise BadRecord(path, f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}") from None
     except UnknownName as error:
-        where, why = "track", str(error)
-    raise BadRecord(f"{path}: {where}: {why}. Delete the file and run again to replay it.")
-
-
-class _Head(BaseModel):
-    track: str = "protection"
+        raise BadRecord(path, f"track: {error}") from None
+    except ValueError as error:
+        raise BadRecord(path, str(error)) from None
 
 
 def read_all(root: Path) -> Iterator[Record]:

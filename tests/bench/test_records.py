@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bench import records
+from bench import record_text, records
 from bench.cost import Cost
 from bench.errors import BadRecord
 from bench.records import identify, path_of
@@ -79,9 +79,10 @@ def test_a_refused_write_keeps_the_record_that_was_there(tmp_path, fill_the_disk
 
 
 def edited(change):
+    """The text of a record with other content, and the digest that fits it."""
     fields = json.loads(make_record().model_dump_json())
     change(fields)
-    return json.dumps(fields)
+    return json.dumps(fields | {"digest": record_text.digest(fields)})
 
 
 @pytest.mark.parametrize(
@@ -89,10 +90,15 @@ def edited(change):
     [
         ("not json", "the file"),
         ("", "the file"),
+        ("[1]", "the file"),
+        ("[" * 100_000, "the file"),
         (make_record().model_dump_json()[:-200], "the file"),
+        (make_record().model_dump_json(), "digest"),
         (edited(lambda f: f.update(surprise=1)), "surprise"),
         (edited(lambda f: f.pop("seed")), "seed"),
-        (edited(lambda f: f.update(schema_version=2)), "schema_version"),
+        (edited(lambda f: f.update(schema_version=3)), "schema_version"),
+        (edited(lambda f: f.update(schema_version="2")), "schema_version"),
+        (edited(lambda f: f.update(track="chess")), "track"),
         (edited(lambda f: f.update(status="fine")), "status"),
         (edited(lambda f: f.update(fine_tuning_flops=0)), "fine_tuning_flops"),
         (edited(lambda f: f["accuracy"]["test"].update(v=float("nan"))), "accuracy.test.v"),
@@ -108,6 +114,42 @@ def test_a_damaged_file_is_named_with_its_field(tmp_path, text, field):
         records.read(path)
     with pytest.raises(BadRecord, match=re.escape(str(path))):
         records.read_all(tmp_path)
+
+
+def test_editing_any_digit_of_a_record_is_found(tmp_path):
+    path = records.write(make_record(attack="ties(density=0.2)", task_vector_ratio=1.25), tmp_path)
+    text = path.read_text()
+    digits = [place for place, character in enumerate(text) if character.isdigit()]
+    assert len(digits) > 100
+    for place in digits:
+        path.write_text(f"{text[:place]}{(int(text[place]) + 1) % 10}{text[place + 1 :]}")
+        with pytest.raises(BadRecord, match=re.escape(str(path))):
+            records.read(path)
+
+
+def test_layout_and_order_of_keys_are_no_edit(tmp_path):
+    record = make_record(warnings=("ünïcode",), task_vector_ratio=1e-17)
+    path = records.write(record, tmp_path)
+    fields = json.loads(path.read_text())
+    path.write_text(json.dumps(dict(reversed(fields.items()))))
+    assert records.read(path) == record
+
+
+def test_records_of_version_1_which_have_no_digest_are_read(tmp_path):
+    record = make_record()
+    old = json.loads(record.model_dump_json()) | {"schema_version": 1}
+    path = path_of(record, tmp_path)
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(old, indent=1))
+    assert records.read(path) == record
+    assert not record_text.is_signed(path.read_bytes())
+    records.write(records.read(path), tmp_path)
+    assert record_text.is_signed(path.read_bytes())
+    assert records.read(path) == record
+
+
+def test_every_older_version_has_an_upgrade():
+    assert sorted(record_text.UPGRADES) == list(range(1, record_text.VERSION))
 
 
 @pytest.mark.parametrize(

@@ -140,11 +140,20 @@ def test_a_release_made_again_for_a_new_attack_is_not_recorded_again(tmp_path):
 
 def test_a_changed_player_is_played_again(tmp_path):
     play(tmp_path, ["none"])
-    path = next(p for p in records.files(tmp_path) if "average" in p.name)
-    data = json.loads(path.read_text())
-    data["provenance"]["code"]["average"] = "0" * 64
-    path.write_text(json.dumps(data))
-    assert play(tmp_path, ["none"]).played == 1
+    record = next(r for r in records.read_all(tmp_path) if r.attack == NAIVE)
+    changed = record.provenance.model_copy(update={"code": record.provenance.code | {"average": "0" * 64}})
+    records.write(record.model_copy(update={"provenance": changed}), tmp_path)
+    summary = play(tmp_path, ["none"])
+    assert (summary.played, summary.set_aside) == (1, [])
+
+
+def test_records_without_a_digest_are_reused(tmp_path):
+    first = play(tmp_path, ["none"])
+    for path in records.files(tmp_path):
+        fields = json.loads(path.read_text()) | {"schema_version": 1}
+        fields.pop("digest")
+        path.write_text(json.dumps(fields))
+    assert play(tmp_path, ["none"]).reused == first.played
 
 
 def test_a_damaged_record_is_set_aside_and_replayed(tmp_path):
