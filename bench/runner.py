@@ -60,13 +60,15 @@ def run(
     jobs: int,
     limits: Limits,
     fresh: bool = False,
+    keep: bool = False,
     listener: Listener = lambda record, reused: None,
     watcher: Watcher = lambda play, steps: None,
 ) -> Summary:
     """Play a plan and return its records; records already below ``root`` that still hold are reused.
 
     A record holds if its id and the source of its players are those of the plan. Every record is written before
-    the next play of its slot starts, so a killed run loses at most the plays under way.
+    the next play of its slot starts, so a killed run loses at most the plays under way. With ``keep``, what other plays
+    start from stays there for the next run, which need not make it again.
 
     Raises:
         ArenaError: another run is writing there.
@@ -75,7 +77,10 @@ def run(
     root.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(root / ".lock", timeout=0):
-            return _run(plays, root, _Session(root, jobs, limits, watcher), fresh, listener)
+            summary = _run(plays, root, _Session(root, jobs, limits, watcher), fresh, listener)
+            if not keep:
+                remove(root / SCRATCH)
+            return summary
     except Timeout:
         raise ArenaError(f"{root}: another run is writing there; wait for it, or choose another --records") from None
 
@@ -101,7 +106,6 @@ def _run(plays: Sequence[Play], root: Path, session: _Session, fresh: bool, list
                 summary.played += 1
                 listener(record, False)
             summary.settled = session.settled
-    remove(root / SCRATCH)
     return summary
 
 
