@@ -82,7 +82,7 @@ class Submission(_Strict):
         every attack. The others are what it was measured against, which the board has official records of.
         """
         if self.code is None:
-            return record.attack is not None
+            return record.kind != "release"
         return self.code.sha256 in record.provenance.code.values()
 
 
