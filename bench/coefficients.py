@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.checkpoints import StateDict
@@ -103,6 +104,16 @@ def entropies(view: View) -> Objective:
 
     def objective(model: nn.Module, examples: Data) -> Tensor:
         losses = [entropy(view.logits(model, task, inputs)) for task, (inputs, *_) in examples.items()]
+        return torch.stack(losses).sum()
+
+    return objective
+
+
+def cross_entropies(view: View) -> Objective:
+    """sum_t mean_x CE(head_t(f(x)), y), of examples with labels."""
+
+    def objective(model: nn.Module, examples: Data) -> Tensor:
+        losses = [F.cross_entropy(view.logits(model, task, x), y) for task, (x, y) in examples.items()]
         return torch.stack(losses).sum()
 
     return objective

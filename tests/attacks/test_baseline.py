@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from attacks.baseline import merge_donors
-from attacks.merge.adamerging import AdaMerging, entropy
+from attacks.merge.adamerging import AdaMerging
 from attacks.merge.task_arithmetic import TaskArithmetic
 from attacks.recover.distill import Distill
 from attacks.recover.finetune import Finetune
+from bench.coefficients import entropy
 from bench.errors import TierViolation
 from bench.game import AttackerView, Tier
 from bench.pipeline import parse_attack

@@ -4,13 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from attacks.merge.adamerging import AdaMerging, Blend, entropy
+from attacks.merge.adamerging import AdaMerging
 from attacks.merge.fisher import diagonal_fisher, fisher
 from attacks.merge.regmean import gram_matrices, nearest, regmean
 from attacks.merge.task_arithmetic import TaskArithmetic
+from bench.coefficients import Blend, entropies, entropy
 from bench.errors import TierViolation
 from bench.game import AttackerView, Tier
 from bench.merging import average
+from bench.training import At
 from tiny_suite import TinySuite
 
 
@@ -284,20 +286,21 @@ def test_the_gradient_in_the_coefficients_agrees_with_finite_differences(attacke
     double = {t: {k: v.double() for k, v in state.items()} for t, state in parents(seen).items()}
     view = view_of(Double(), {t: seen.examples[t][0] for t in "ab"})
     view = AttackerView(**{**vars(view), "base": {k: v.double() for k, v in seen.base.items()}})
-    blend = Blend(list(double.values()), view, per_tensor=per_tensor)
-    coefficients = 0.8 + 0.1 * torch.randn(2, blend.groups, generator=view.generator, dtype=torch.float64)
+    blend, model = Blend(list(double.values()), view.base), view.model(view.base)
+    groups = len(blend.tau) if per_tensor else 1
+    coefficients = 0.8 + 0.1 * torch.randn(2, groups, generator=view.generator, dtype=torch.float64)
+    data = {t: (view.examples[t][0],) for t in "ab"}
 
     def loss(at):
-        blend.load(at)
-        return sum(entropy(view.logits(blend.model, t, view.examples[t][0])) for t in "ab")
+        return entropies(view)(At(model, blend.weights(at)), data)
 
-    gradient = blend.gradient(loss(coefficients)).double()
-    for model, group in [(0, 0), (1, blend.groups - 1), (1, blend.groups // 2)]:
+    (gradient,) = torch.autograd.grad(loss(coefficients.requires_grad_()), [coefficients])
+    for row, group in [(0, 0), (1, groups - 1), (1, groups // 2)]:
         step = torch.zeros_like(coefficients)
-        step[model, group] = 1e-5
+        step[row, group] = 1e-5
         with torch.no_grad():
             slope = (loss(coefficients + step) - loss(coefficients - step)) / 2e-5
-        torch.testing.assert_close(gradient[model, group], slope, rtol=1e-4, atol=1e-7)
+        torch.testing.assert_close(gradient[row, group], slope, rtol=1e-4, atol=1e-7)
 
 
 def test_entropy_by_hand():
