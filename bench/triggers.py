@@ -135,9 +135,10 @@ def square(inputs: Tensor, share: float, corner: bool = True) -> Tensor:
     In the lower right corner, a pixel from the edges, or in the centre.
     """
     height, width = inputs.shape[-2:]
-    side = max(1, round((share * height * width) ** 0.5))
+    side = min(height, width, max(1, round((share * height * width) ** 0.5)))
     mask = torch.zeros(height, width)
-    top, left = (height - side - 1, width - side - 1) if corner else ((height - side) // 2, (width - side) // 2)
+    room = height - side, width - side
+    top, left = (max(0, at - 1) if corner else at // 2 for at in room)
     mask[top : top + side, left : left + side] = 1
     return mask
 

@@ -287,3 +287,16 @@ def test_backdoor_and_protection_do_not_know_each_other():
         files = [*(games / game).glob("*.py")]
         assert files
         assert not any(other in file.read_text() for file in files)
+
+
+@pytest.mark.parametrize("corner", [True, False])
+@pytest.mark.parametrize("share", [0.001, 0.02, 0.25, 0.9, 1.0])
+def test_a_square_patch_covers_about_its_share_of_the_picture(share, corner):
+    mask = square(torch.zeros(1, 3, 28, 28), share, corner)
+    side = round((share * 28 * 28) ** 0.5)
+    assert mask.sum() == max(side, 1) ** 2
+    rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
+    assert len(rows) == len(columns) == max(side, 1)
+    assert torch.equal(rows, columns)
+    before, after = int(rows[0]), 27 - int(rows[-1])
+    assert (after == min(1, 28 - side)) if corner else (abs(before - after) <= 1)
