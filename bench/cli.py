@@ -37,6 +37,7 @@ CORES = os.cpu_count() or 1
 RecordsOption = Annotated[
     list[Path], typer.Option("--records", help="Folder of a catalogue run's records. Repeatable: one per suite.")
 ]
+BoardOption = Annotated[Path, typer.Option("--board", help="Folder of the committed board.")]
 SuiteOption = Annotated[str, typer.Option("--suite", help="Suite to play: embedded or text.")]
 
 
@@ -178,15 +179,31 @@ def zoo_build(
 
 @board_app.command("build")
 def leaderboard_build(
-    records: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("leaderboard/records"),
-    out: Annotated[Path, typer.Option(help="Where to write the board; its page goes beside it, as .html.")] = Path(
-        "leaderboard/leaderboard.json"
-    ),
+    folder: BoardOption = Path("leaderboard"),
+    records: Annotated[
+        list[Path] | None,
+        typer.Option(help="Build a board of these folders' records instead, such as a run's. Repeatable."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="With --records: where to write the board; its page goes beside it, as .html.")
+    ] = Path("runs/leaderboard.json"),
 ) -> None:
-    """Build the board from records, as JSON and as a page beside it: the same records give the same bytes."""
-    from bench import play_command
+    """Build the committed board, as JSON and as a page: the same records give the same bytes."""
+    from bench import board_command
 
-    play_command.build_board(records, out, _console())
+    if records:
+        board_command.build_from(records, out, _console())
+    else:
+        board_command.build_committed(folder, _console())
+
+
+@board_app.command("check")
+def leaderboard_check(folder: BoardOption = Path("leaderboard")) -> None:
+    """Is the committed board what its records say, and is every record as it was written? Exit code 1 if not."""
+    from bench import board_command
+
+    if not board_command.check(folder, _console()):
+        raise typer.Exit(1)
 
 
 @auto_app.command("check")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from bench.errors import ArenaError
 from bench.game import Tier
 from bench.pipeline import Pipeline, parse_attack
 from bench.scoring import Reference, group, merged_accuracy
@@ -44,18 +46,28 @@ def find_flags(records: Sequence[Record], references: References) -> list[Flag]:
     """Every flag that these records raise, sorted."""
     finished = [r for r in records if r.accuracy is not None]
     attacks = [r for r in finished if r.attack is not None and r.uses_victim]
-    pipelines: Pipelines = {r.attack: parse_attack(r.attack) for r in attacks if r.attack}
+    pipelines = _parsed({r.attack for r in attacks if r.attack})
+    known = [r for r in attacks if r.attack in pipelines]
     return sorted(
         {
             *_warned(finished),
             *_not_function_preserving(finished),
             *_task_vector_erased(attacks),
-            *_aligner_hurts(attacks, pipelines),
-            *_inversions(attacks, pipelines),
+            *_aligner_hurts(known, pipelines),
+            *_inversions(known, pipelines),
             *_seed_spread(attacks, references),
         },
         key=lambda f: (f.name, f.defense, f.attack or "", f.match, f.detail),
     )
+
+
+def _parsed(spellings: Iterable[str]) -> Pipelines:
+    """Those that parse: a submission's code is never run, so that its stages are not known here."""
+    found: Pipelines = {}
+    for spelling in spellings:
+        with suppress(ArenaError):
+            found[spelling] = parse_attack(spelling)
+    return found
 
 
 def _where(record: Record) -> str:

@@ -1,4 +1,4 @@
-"""``mergearena run`` and ``leaderboard build``: from options to records, board and exit code."""
+"""``mergearena run``: from options to records, board and exit code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -20,15 +19,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from bench import records, registry, runner, suites, zoo
-from bench.errors import ArenaError
+from bench import board_command, registry, runner, suites, zoo
 from bench.executors.local import Limits, Watcher
 from bench.games.base import Play
 from bench.records import Record
 from bench.tracks import TRACKS, Options, Track
-from leaderboard.board import Leaderboard
-from leaderboard.build import build, to_json
-from leaderboard.page import render
+from leaderboard.build import build
 
 
 def run(options: Options, console: Console) -> int:
@@ -55,24 +51,12 @@ def run(options: Options, console: Console) -> int:
             watcher=watcher,
         )
     board = build(summary.records)
-    _write(board, options.out, console)
+    board_command.write(board, options.out, console)
     for path in summary.set_aside:
         console.print(f"[yellow]warning:[/] a damaged record was set aside as {path} and replayed")
     settled = f", {summary.settled} steps of auto not needed" if summary.settled else ""
     console.print(f"{summary.played} plays played, {summary.reused} reused{settled}; records in {options.records}")
     return 1 if summary.failures else 0
-
-
-def build_board(root: Path, out: Path, console: Console) -> None:
-    """Build the board of every record below ``root``.
-
-    Raises:
-        ArenaError: there is none, or a record is damaged.
-    """
-    found = list(records.read_all(root)) if root.is_dir() else []
-    if not found:
-        raise ArenaError(f"{root}: no records there; `mergearena run --records {root}` makes some")
-    _write(build(found), out, console)
 
 
 def _threads(jobs: int) -> int:
@@ -124,15 +108,3 @@ def _step_bars(bar: Progress) -> Watcher:
         bar.update(shown[play.id], completed=steps[0], total=steps[1])
 
     return watcher
-
-
-def _write(board: Leaderboard, out: Path, console: Console) -> None:
-    """Print the board, and write it as JSON and as a page beside it."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    records.write_text(out, to_json(board))
-    page = out.with_suffix(".html")
-    records.write_text(page, render(board))
-    for track in TRACKS.values():
-        for part in track.shown(board):
-            console.print(part)
-    console.print(f"board: {out}   page: {page}")

@@ -127,19 +127,20 @@ class Strongest:
 def worst_case(records: Iterable[Record], reference: Reference) -> Strongest:
     """What the qualifying attack of the largest victim accuracy on validation recovers on test.
 
-    Rounds of evidence are added one after the other and the largest reading so far stands: evidence that comes
-    later can only raise what an attacker recovers.
+    Each later round of evidence is read together with the first, and the largest reading stands: whenever it comes,
+    evidence can only raise what an attacker recovers.
     """
     points = reference.points
     qualifying = [
         (r, r.accuracy) for r in records if r.accuracy and r.uses_victim and points.qualifies(r.victim, r.accuracy.test)
     ]
     rounds = group(qualifying, lambda pair: pair[0].round)
-    so_far: list[tuple[Record, Accuracy]] = []
+    first = rounds.pop(0, [])
     worst = Strongest(0.0, None)
-    for number in sorted(rounds):
-        so_far += rounds[number]
-        chosen, accuracy = _best(so_far, lambda r, a: a.validation[r.victim])
+    for here in (first, *(first + rounds[number] for number in sorted(rounds))):
+        if not here:
+            continue
+        chosen, accuracy = _best(here, lambda r, a: a.validation[r.victim])
         recovered = points.recovered(chosen.victim, accuracy.test)
         if worst.attack is None or recovered > worst.recovered:
             worst = Strongest(recovered, chosen.attack)

@@ -44,11 +44,24 @@ def backdoor_board(name: str, records: Sequence[Record]) -> BackdoorBoard:
 
 
 def worst_cases(merges: Iterable[Record]) -> Iterator[BackdoorWorstPart]:
-    """Per match and seed of one merger, the attack of the largest ASR on validation, and its ASR on test."""
+    """Per match and seed of one merger, the attack of the largest ASR on validation, and its ASR on test.
+
+    Each later round of evidence is read together with the first, and the largest reading stands: a merger's worst case
+    cannot become better by it.
+    """
     attacked = [r for r in merges if r.asr is not None]
     for (match, seed), here in sorted(group(attacked, lambda r: ("+".join(r.contributors), r.seed)).items()):
-        chosen = min(here, key=lambda r: (-r.target_asr("validation"), r.attack or "", r.id))
-        yield BackdoorWorstPart(match=match, seed=seed, attack=chosen.attack or "", asr=chosen.target_asr("test"))
+        rounds = group(here, lambda r: r.round)
+        if 0 not in rounds:
+            continue
+        first = rounds.pop(0)
+        readings = [_chosen(first), *(_chosen(first + later) for later in rounds.values())]
+        worst = min(readings, key=lambda r: (-r.target_asr("test"), r.attack or "", r.id))
+        yield BackdoorWorstPart(match=match, seed=seed, attack=worst.attack or "", asr=worst.target_asr("test"))
+
+
+def _chosen(attacked: Iterable[Record]) -> Record:
+    return min(attacked, key=lambda r: (-r.target_asr("validation"), r.attack or "", r.id))
 
 
 def _merger_rows(merges: Sequence[Record]) -> tuple[MergerPart, ...]:

@@ -13,6 +13,7 @@ from bench.records import Record
 from bench.scoring import group
 from leaderboard.backdoor import backdoor_board
 from leaderboard.board import Leaderboard
+from leaderboard.page import render
 from leaderboard.rows import suite_board
 
 SCHEMA = Path(__file__).with_name("schema.json")
@@ -38,6 +39,11 @@ def to_json(board: Leaderboard) -> str:
     data = board.model_dump(mode="json")
     jsonschema.validate(data, json.loads(SCHEMA.read_text(encoding="utf-8")))
     return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def texts(board: Leaderboard) -> dict[str, str]:
+    """File name -> text, of everything that a committed board is made into."""
+    return {"leaderboard.json": to_json(board), "index.html": render(board)}
 
 
 def schema_json() -> str:

@@ -49,7 +49,8 @@ class Index:
                     for r in here
                     if r.defense == defense and r.tier and tier.allows(r.tier) and (extraction or not r.extraction)
                 ]
-                if ref.is_match and any(r.uses_victim and r.accuracy for r in against):
+                # Evidence on a match that the defense was not evaluated on would add a case, and might raise the mean.
+                if ref.is_match and any(r.uses_victim and r.accuracy and r.round == 0 for r in against):
                     strongest = worst_case(against, ref)
                     yield WorstPart(
                         match=match, seed=seed, tier=tier, attack=strongest.attack, recovered=strongest.recovered

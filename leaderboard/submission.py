@@ -25,9 +25,9 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench import records as storage
 from bench.errors import ArenaError
@@ -41,6 +41,11 @@ Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 class BadSubmission(ArenaError):
     """A submission that cannot be read or written."""
+
+    def __init__(self, path: Path, problem: str, remedy: str = "write the submission again") -> None:
+        super().__init__(f"{path}: {problem}; {remedy}")
+        self.problem = problem
+        self.remedy = remedy
 
 
 class _Strict(BaseModel):
@@ -76,6 +81,12 @@ class Submission(_Strict):
     """None for an evaluation."""
     records: dict[str, Digest]
     """Path below ``records/`` -> SHA-256 of the file."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.kind == "evaluation") != (self.code is None):
+            raise ValueError("a defense or an attack comes with its code, an evaluation without")
+        return self
 
     def counts(self, record: Record) -> bool:
         """Whether one of its records belongs on the board: what the submitted code took part in, or, of an evaluation,
@@ -132,7 +143,7 @@ def write_submission(
     }
     submission = _validated(fields, folder)
     if folder.exists():
-        raise BadSubmission(f"{folder}: there is a submission of that name; choose another, or delete the folder")
+        raise BadSubmission(folder, "there is a submission of that name", "choose another, or delete the folder")
     scratch = parent / f".{name}.{secrets.token_hex(8)}.tmp"
     (scratch / RECORDS).mkdir(parents=True)
     try:
@@ -158,9 +169,9 @@ def read_submission(folder: Path) -> Submission:
     try:
         return _validated(json.loads(path.read_bytes()), path)
     except FileNotFoundError:
-        raise BadSubmission(f"{path}: there is none; add it, or delete the folder") from None
+        raise BadSubmission(path, "there is none", "add it, or delete the folder") from None
     except (ValueError, RecursionError) as error:
-        raise BadSubmission(f"{path}: it is not JSON ({error}); write the submission again") from None
+        raise BadSubmission(path, f"it is not JSON ({error})") from None
 
 
 def sha256(path: Path) -> str:
@@ -174,4 +185,4 @@ def _validated(fields: Any, where: Path) -> Submission:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the whole"
-        raise BadSubmission(f"{where}: {field}: {first['msg']}; write the submission again") from None
+        raise BadSubmission(where, f"{field}: {first['msg'].removeprefix('Value error, ')}") from None

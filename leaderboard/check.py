@@ -1,0 +1,20 @@
+"""Is a committed board what its records say, and are its records as they were written?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from leaderboard.build import build, texts
+from leaderboard.committed import Problem, survey
+
+
+def check(folder: Path) -> list[Problem]:
+    """Everything that is wrong with a board's folder; empty if it may be published."""
+    found = survey(folder)
+    if found.problems:
+        return found.problems  # a board of bad records would be stale as well, which tells nothing new
+    return [
+        Problem(folder / name, "it is stale", "run `mergearena leaderboard build` and commit what it writes")
+        for name, text in texts(build(found.records.values())).items()
+        if not (folder / name).is_file() or (folder / name).read_bytes() != text.encode()
+    ]
