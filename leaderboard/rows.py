@@ -67,15 +67,19 @@ def _defense_row(index: Index, defense: str) -> DefensePart:
     unprotected = {
         (r.victim, r.seed): r.accuracy.test[r.victim] for r in index.releases if r.defense == "none" and r.accuracy
     }
-    fidelities = [a / unprotected[r.victim, r.seed] for r, a in finished if unprotected.get((r.victim, r.seed))]
-    fidelity = fmean(fidelities) if fidelities else None
+    fidelities = [
+        (a / unprotected[r.victim, r.seed], r.victim) for r, a in finished if unprotected.get((r.victim, r.seed))
+    ]
+    least, lost = min(fidelities, default=(None, None))
     reason = None
     if len(finished) < len(releases):
         reason = f"{len(releases) - len(finished)} of {len(releases)} releases failed"
     elif Tier.DATA_FREE not in resistance:
         reason = "no finished attack on a match with something to steal"
-    elif fidelity is None or min(fidelities) < MINIMUM_FIDELITY:
-        reason = f"fidelity under {MINIMUM_FIDELITY}"
+    elif least is None:
+        reason = "the unprotected victim's accuracy is not known"
+    elif least < MINIMUM_FIDELITY:
+        reason = f"fidelity under {MINIMUM_FIDELITY}: {least:.3f} on {lost}"
     differences = [r.logit_difference for r, _ in finished if r.logit_difference is not None]
     return DefensePart(
         rank=None,
@@ -85,7 +89,7 @@ def _defense_row(index: Index, defense: str) -> DefensePart:
         resistance_of_weights=_resistance(index.worst_by_weights[defense]),
         protected_accuracy=mean(a for _, a in finished),
         finetuned_accuracy=mean(unprotected[r.victim, r.seed] for r in releases if (r.victim, r.seed) in unprotected),
-        fidelity=fidelity,
+        fidelity=mean(share for share, _ in fidelities),
         logit_difference=max(differences, default=None),
         claims_function=all(r.claims_function for r in releases) if releases else None,
         protect_cost=mean_cost([r for r, _ in finished]),

@@ -166,7 +166,7 @@ def test_under_the_least_fidelity_a_defense_is_shown_last_and_unranked(protected
         assert (row.rank, row.unranked_because) == (1, None)
         assert list(found) == ["params", "none"]
     else:
-        assert (row.rank, row.unranked_because) == (None, "fidelity under 0.98")
+        assert (row.rank, row.unranked_because) == (None, "fidelity under 0.98: 0.970 on d")
         assert list(found) == ["none", "params"]
         assert found["none"].rank == 1
 
