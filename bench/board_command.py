@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
+from rich.prompt import Confirm
+from rich.table import Table
 
 from bench import records
 from bench.errors import ArenaError
 from bench.records import Record
 from bench.tracks import TRACKS
+from leaderboard import publish as publishing
 from leaderboard.board import Leaderboard
 from leaderboard.build import build, texts, to_json
 from leaderboard.check import check as problems_of
-from leaderboard.committed import survey
+from leaderboard.committed import Problem, survey
 from leaderboard.page import render
+from leaderboard.publish import Changes
 
 
 def build_committed(folder: Path, console: Console) -> None:
@@ -68,8 +73,68 @@ def write(board: Leaderboard, out: Path, console: Console) -> None:
 def check(folder: Path, console: Console) -> bool:
     """Print what is wrong with the committed board, a line each; whether there is nothing."""
     problems = problems_of(folder)
-    for problem in problems:
-        console.print(str(problem), style="red", markup=False, highlight=False, soft_wrap=True)
+    _print(problems, console)
     if not problems:
         console.print(f"{folder}: every record is whole, and board and page are what they say")
     return not problems
+
+
+def _print(problems: Iterable[Problem], console: Console) -> None:
+    """A line each, however long, so that a log can be searched."""
+    for problem in problems:
+        console.print(str(problem), style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def publish(sources: Sequence[Path], folder: Path, console: Console, confirmed: bool = False) -> bool:
+    """Copy a run's records to the official ones and build the board; nothing is written unless every record may be.
+
+    Args:
+        sources: folders of records.
+        folder: the board's.
+        console: where to show what changes.
+        confirmed: write without asking.
+
+    Returns:
+        Whether it was done.
+
+    Raises:
+        ArenaError: a folder has no records.
+    """
+    for source in sources:
+        if not source.is_dir() or not records.files(source):
+            raise ArenaError(f"{source}: no records there; `mergearena run --records {source}` makes some")
+    changes = publishing.plan(sources, folder)
+    if changes.problems:
+        _print(changes.problems, console)
+        console.print(f"nothing was published: {len(changes.problems)} problems")
+        return False
+    console.print(_changes(changes))
+    for before, after in changes.replaced:
+        if before.accuracy != after.accuracy:
+            console.print(f"another result: {after.title} on {'+'.join(after.tasks)}, seed {after.seed}", markup=False)
+    if changes.written and not confirmed:
+        try:
+            confirmed = Confirm.ask(
+                f"write {len(changes.written)} records to {folder}?", console=console, default=False
+            )
+        except EOFError:
+            console.print("\nnothing was published: add --yes to publish without being asked")
+        if not confirmed:
+            return False
+    publishing.publish(changes, folder)
+    build_committed(folder, console)
+    return True
+
+
+def _changes(changes: Changes) -> Table:
+    """How many records publishing adds, replaces and leaves, by suite and track."""
+    table = Table(title="official records", box=box.SIMPLE_HEAD, title_style="bold")
+    for name in ("suite", "track", "added", "replaced", "unchanged", "failed plays"):
+        table.add_column(name, justify="left" if name in ("suite", "track") else "right")
+    kinds = (changes.added, [after for _, after in changes.replaced], changes.unchanged)
+    everything = [record for kind in kinds for record in kind]
+    for where in sorted({(record.suite, record.track) for record in everything}):
+        here = [[record for record in kind if (record.suite, record.track) == where] for kind in kinds]
+        failed = sum(record.status != "ok" for kind in here for record in kind)
+        table.add_row(*where, *(str(len(kind)) for kind in here), str(failed))
+    return table

@@ -206,6 +206,19 @@ def leaderboard_check(folder: BoardOption = Path("leaderboard")) -> None:
         raise typer.Exit(1)
 
 
+@board_app.command("publish")
+def leaderboard_publish(
+    records: Annotated[list[Path], typer.Option(help="Folder of a run's records. Repeatable: one per suite.")],
+    folder: BoardOption = Path("leaderboard"),
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Make a run's records official and build the board again: nothing else changes official records."""
+    from bench import board_command
+
+    if not board_command.publish(records, folder, _console(), confirmed=yes):
+        raise typer.Exit(1)
+
+
 @auto_app.command("check")
 def auto_check(records: RecordsOption) -> None:
     """Compare what auto reaches with what every recorded attack together reaches, and their cost."""

@@ -20,15 +20,24 @@ from rich.progress import (
 )
 
 from bench import board_command, registry, runner, suites, zoo
+from bench.errors import ArenaError
 from bench.executors.local import Limits, Watcher
 from bench.games.base import Play
 from bench.records import Record
 from bench.tracks import TRACKS, Options, Track
 from leaderboard.build import build
+from leaderboard.committed import BOARD
 
 
 def run(options: Options, console: Console) -> int:
-    """Play, print and write the board; 1 if any play failed, else 0."""
+    """Play, print and write the board; 1 if any play failed, else 0.
+
+    Raises:
+        ArenaError: the options do not fit, or would write to the committed board.
+    """
+    for path in (options.records, options.out):
+        if path.resolve().is_relative_to(BOARD.resolve()):
+            raise ArenaError(f"{path}: only `mergearena leaderboard publish` writes to {BOARD}; choose another folder")
     for path in options.plugins:
         registry.load_plugin(path)
     for name, reason in registry.broken().items():

@@ -13,8 +13,12 @@ def check(folder: Path) -> list[Problem]:
     found = survey(folder)
     if found.problems:
         return found.problems  # a board of bad records would be stale as well, which tells nothing new
+    expected = texts(build(found.records.values()))
+    present = {name: (folder / name).read_bytes() for name in expected if (folder / name).is_file()}
+    if not found.records and not present:
+        return []
     return [
         Problem(folder / name, "it is stale", "run `mergearena leaderboard build` and commit what it writes")
-        for name, text in texts(build(found.records.values())).items()
-        if not (folder / name).is_file() or (folder / name).read_bytes() != text.encode()
+        for name, text in expected.items()
+        if present.get(name) != text.encode()
     ]

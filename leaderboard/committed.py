@@ -15,6 +15,8 @@ from bench.errors import BadRecord
 from bench.records import Record
 from leaderboard.submission import FILE, RECORDS, BadSubmission, Submission, read_submission, sha256
 
+BOARD = Path("leaderboard")
+"""The board's folder, in a working copy."""
 OFFICIAL = "records"
 SUBMISSIONS = "submissions"
 

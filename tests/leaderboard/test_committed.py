@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -241,3 +242,15 @@ def test_the_same_records_give_the_same_bytes_whatever_order_locale_and_hashing(
     command = [sys.executable, "-m", "bench", "leaderboard", "build", "--board", str(other)]
     subprocess.run(command, env=environment, check=True, capture_output=True)
     assert {name: (other / name).read_bytes() for name in expected} == expected
+
+
+def test_a_board_that_has_not_begun_has_no_problem(tmp_path):
+    assert check(tmp_path) == []
+
+
+def test_the_committed_board_has_no_problem():
+    """What CI says of a pull request that adds a submission, edits a record or forgets to build."""
+    folder = Path(__file__).parents[2] / "leaderboard"
+    if not survey(folder).records:
+        pytest.skip("no record is committed yet")
+    assert [str(problem) for problem in check(folder)] == []
