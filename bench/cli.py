@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from bench import __version__
+from bench import __version__, study_cli
+from bench.console import console as _console
 from bench.errors import ArenaError
 
 app = typer.Typer(
@@ -32,6 +33,7 @@ app.add_typer(zoo_app, name="zoo")
 auto_app = typer.Typer(no_args_is_help=True, help="Check and choose auto, the standard ensemble of attacks.")
 app.add_typer(board_app, name="leaderboard")
 app.add_typer(auto_app, name="auto")
+app.add_typer(study_cli.app, name="study")
 
 CORES = os.cpu_count() or 1
 RecordsOption = Annotated[
@@ -244,14 +246,6 @@ def version(
     if show_version:
         _console().print(f"mergearena {__version__}")
         raise typer.Exit
-
-
-def _console(**options: Any) -> Any:
-    from rich.console import Console
-
-    # Off a terminal, tables are laid out for a wide log instead of rich's 80 columns.
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
-    return Console(width=width, **options)
 
 
 def main() -> None:

@@ -1,0 +1,34 @@
+"""Charts as SVG without identifiers or scripts, in the colours of the page that they stand on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import vl_convert
+
+WIDTH, HEIGHT = 320, 220
+FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"
+SHARE = alt.Axis(format="~%", values=[0, 0.2, 0.4, 0.6, 0.8, 1])
+
+
+def svg(chart: Any) -> str:
+    """One chart of the usual size; its page names it and has its numbers in a table."""
+    styled = chart.properties(width=WIDTH, height=HEIGHT).configure(
+        font=FONT,
+        aria=False,
+        background="transparent",
+        axis=alt.AxisConfig(
+            labelColor="var(--muted)",
+            titleColor="var(--ink)",
+            domainColor="var(--line)",
+            tickColor="var(--line)",
+            gridColor="var(--grid)",
+            titleFontWeight=500,
+            labelOverlap=True,
+        ),
+        title=alt.TitleConfig(color="var(--ink)", anchor="start", fontSize=13, fontWeight=600),
+        view=alt.ViewConfig(stroke="transparent"),
+        padding=4,
+    )
+    return vl_convert.vegalite_to_svg(styled.to_dict())

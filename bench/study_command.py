@@ -1,0 +1,156 @@
+"""``mergearena study``: from options to a search, its report, or a sweep."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bench import presets, registry, suites, zoo
+from bench.errors import ArenaError
+from bench.executors.local import Limits
+from bench.game import Tier
+from bench.games.base import protocol
+from bench.games.protection import Match
+from bench.pipeline import parse_defense
+from bench.study.findings import findings
+from bench.study.report import BEST, PAGE, TABLE, command, write
+from bench.study.search import Budget, Search, known_within, references_within
+from bench.study.settings import Settings
+from bench.study.space import space_of
+from bench.study.trials import Trial
+from bench.terminal import percent, relative
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What ``mergearena study run`` asks for."""
+
+    defense: str
+    trials: int
+    suite: str
+    matches: tuple[str, ...]
+    tier: str
+    stages: tuple[str, ...]
+    flops: float | None
+    minutes: float | None
+    seeds: tuple[int, ...]
+    jobs: int
+    out: Path | None
+    timeout: float
+    memory: float
+    examples: int
+    key: str
+    plugins: tuple[Path, ...]
+
+
+def run(options: Options, console: Console) -> None:
+    """Search, telling of every pipeline that is stronger than those before it; then report.
+
+    Raises:
+        ArenaError: there is nothing to search or to steal, or the folder holds another study.
+    """
+    for path in options.plugins:
+        registry.load_plugin(path)
+    with zoo.progress(console) as progress:
+        suites.get(options.suite).prepare(progress)
+    folder, search = _search(options)
+    budget = Budget(trials=options.trials, flops=options.flops or math.inf, minutes=options.minutes or math.inf)
+    console.print(f"searching against {search.settings.defense} in tier {search.settings.tier}: {search.space.summary}")
+    with zoo.progress(console) as progress:
+        task = progress.add_task("trials", total=max(options.trials, len(search.known)))
+
+        def listener(done: int, trial: Trial, best: Trial) -> None:
+            progress.update(task, completed=done)
+            if trial == best:
+                where = "known attack" if trial.known else f"trial {trial.number}"
+                console.print(f"{100 * trial.recovered:5.1f} %  {where:<12}  {trial.attack}", highlight=False)
+
+        search.run(budget, listener)
+    report(folder, console)
+
+
+def report(folder: Path, console: Console) -> None:
+    """Print what a study found, and write it into its folder as a page and as parquet.
+
+    Raises:
+        ArenaError: there is no study, or no trial has ended.
+    """
+    found = findings(folder)
+    write(found, folder)
+    unit = found.fine_tuning_flops
+    table = Table(title="the strongest pipelines, on validation", box=box.SIMPLE_HEAD, title_style="bold")
+    for name in ("recovered", "cost", "pipeline"):
+        table.add_column(name, justify="left" if name == "pipeline" else "right", overflow="fold")
+    for trial in found.best:
+        table.add_row(percent(trial.recovered), relative(trial.flops / unit), trial.attack + " (known)" * trial.known)
+    console.print(table)
+    if found.mattered:
+        table = Table(title="what mattered", box=box.SIMPLE_HEAD, title_style="bold")
+        table.add_column("share", justify="right")
+        table.add_column("choice")
+        table.add_column("")
+        for row in found.mattered:
+            table.add_row(percent(row.share), row.name, row.detail)
+        console.print(table)
+    best = found.strongest
+    console.print("strongest:", best.trial.attack, style="bold", highlight=False, soft_wrap=True)
+    console.print(f"recovers {percent(best.test)} % on test; chosen on validation, {percent(best.trial.recovered)} %")
+    if found.known:
+        console.print(
+            f"best known attack on test: {percent(found.known.test)} % before, {percent(found.reached)} % now "
+            f"(before: {found.known.trial.attack})",
+            highlight=False,
+        )
+    failed = [trial for trial in found.trials if trial.status != "ok"]
+    if failed:
+        console.print(f"{len(failed)} trials have no result on some match, the last one: {failed[-1].status}")
+    console.print(f"again: {command(found)}", highlight=False, soft_wrap=True)
+    console.print(f"page: {folder / PAGE}   trials: {folder / TABLE}   its records, for a board: {folder / BEST}")
+
+
+def _search(options: Options) -> tuple[Path, Search]:
+    """The study that the options ask for, and its folder."""
+    chain, tier, tasks = parse_defense(options.defense), Tier(options.tier), tuple(suites.get(options.suite).tasks)
+    if chain.spelling == "none":
+        raise ArenaError("nothing protects a victim from any attack under none; name a defense to break")
+    grid = presets.preset("quick", options.suite, tasks)
+    named = [presets.parse_tasks(match, options.suite, tasks) for match in options.matches]
+    matches = [Match(options.suite, victim, tuple(donors)) for victim, *donors in named] or grid.matches
+    known = known_within(tier, options.stages)
+    space = space_of(tier, known, options.stages)
+    settings = Settings(
+        suite=options.suite,
+        defense=chain.spelling,
+        tier=tier,
+        matches=tuple(match.spelling for match in matches),
+        seeds=options.seeds,
+        stages=tuple(sorted(options.stages)),
+        examples=options.examples,
+        key=options.key,
+        space=space.signature,
+    )
+    folder = options.out or Path("runs") / options.suite / "studies" / settings.slug
+    return folder, Search(
+        folder=folder,
+        settings=settings,
+        protocol=protocol(
+            options.suite, dict.fromkeys(t for m in matches for t in m.tasks), options.key, options.examples
+        ),
+        matches=matches,
+        space=space,
+        known=known,
+        references=references_within(tier),
+        jobs=options.jobs,
+        limits=Limits(
+            seconds=options.timeout,
+            memory_gib=options.memory,
+            threads=max(1, (os.cpu_count() or 1) // options.jobs),
+            plugins=options.plugins,
+        ),
+    )
