@@ -12,19 +12,22 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from queue import SimpleQueue
 
 from filelock import FileLock, Timeout
+from torch import Tensor
 
 from bench import checkpoints, records, suites
+from bench.checkpoints import StateDict
 from bench.errors import ArenaError, BadRecord
-from bench.executors.local import Limits, Outcome, Slot, Watcher, failure, remove, scratch_folder
-from bench.games.base import Play, fine_tuning_flops
+from bench.executors.local import Limits, Slot, Watcher, remove, scratch_folder
+from bench.executors.result import Outcome, failure
+from bench.games.base import Files, Play, fine_tuning_flops
 from bench.records import Provenance, Record
 
 PACKAGES = ("mergearena", "torch", "numpy", "scipy", "open_clip_torch", "transformers", "safetensors")
@@ -133,7 +136,8 @@ class _Session:
         self._limits = limits
         self._jobs = jobs
         self._slots: SimpleQueue[Slot] = SimpleQueue()
-        self._all_slots = [Slot(limits, watcher) for _ in range(jobs)]
+        fenced = replace(limits, hidden=(*limits.hidden, root.absolute()))
+        self._all_slots = [Slot(fenced, watcher) for _ in range(jobs)]
         for slot in self._all_slots:
             self._slots.put(slot)
         self.settled = 0
@@ -216,7 +220,7 @@ class _Session:
         out = scratch_folder(self._scratch)
         try:
             given = self._result(play.needs.id) if play.needs else None
-            outcome = slot.play(play, given, self._examples(play), out)
+            outcome = slot.play(play, given, self._files(play, given), out)
             record = self._record(play, outcome)
             if keep:
                 self._write(record)
@@ -230,16 +234,17 @@ class _Session:
     def _result(self, id_: str) -> Path:
         return self._scratch / f"{id_}.safetensors"
 
-    def _examples(self, play: Play) -> dict[str, Path]:
-        """The files that the player may read, written once per task and seed."""
-        paths = {}
-        for task in play.reads:
-            path = self._scratch / f"examples.{task}.{play.seed}.{play.protocol.examples}.safetensors"
-            if not path.exists():
-                inputs, labels = play.draw(task)
-                checkpoints.save({"inputs": inputs, "labels": labels}, path)
-            paths[task] = path
-        return paths
+    def _files(self, play: Play, given: Path | None) -> Files:
+        """The files that the player may read, each written once."""
+        suite, kept = suites.get(play.protocol.suite), partial(_kept, self._scratch)
+        kind = f"{'labelled' if play.labelled else 'unlabelled'}.{play.protocol.examples}.{play.seed}"
+        drawn = {task: kept(f"{kind}.{task}", partial(_examples, play.draw, task)) for task in play.reads}
+        training = {
+            task: kept(f"training.{task}", partial(_examples, suite.load, task, "train")) for task in play.trains
+        }
+        if given is not None and play.needs is not None and play.offers_part:
+            given = kept(f"offered.{play.needs.id}", partial(play.offered, given))
+        return Files(given=given, examples=drawn, training=training)
 
     def _record(self, play: Play, outcome: Outcome) -> Record:
         return play.record(
@@ -266,6 +271,19 @@ class _Session:
     def _write(self, record: Record) -> Record:
         records.write(record, self._root)
         return record
+
+
+def _kept(folder: Path, name: str, make: Callable[[], StateDict]) -> Path:
+    """The file of that name, made if it is not there."""
+    path = folder / f"{name}.safetensors"
+    if not path.exists():
+        checkpoints.save(make(), path)
+    return path
+
+
+def _examples(load: Callable[..., tuple[Tensor, Tensor]], *what: object) -> StateDict:
+    inputs, labels = load(*what)
+    return {"inputs": inputs, "labels": labels}
 
 
 def code_of(play: Play) -> dict[str, str]:

@@ -8,24 +8,22 @@ our code: they persist and keep the test splits in memory.
 from __future__ import annotations
 
 import errno
-import json
 import multiprocessing
 import os
 import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from bench.cost import Cost
-from bench.executors import progress
-from bench.games.base import Play
-from bench.records import Status
+from bench.executors import progress, result
+from bench.executors.result import Outcome, failure
+from bench.games.base import Files, Play
 
 ROOM = 2**20
 """Bytes of free disk under which a failure is blamed on the disk."""
@@ -45,18 +43,18 @@ class Limits:
     threads: int = 1
     plugins: tuple[Path, ...] = ()
     """Files that register players beyond the installed ones."""
+    hidden: tuple[Path, ...] = ()
+    """Files and folders that it must not read, beside the private ones of the suite."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of a play."""
+class Refusal:
+    """A judge's answer to a result that cannot be scored."""
 
-    status: Status
-    reason: str | None
-    fields: Mapping[str, Any]
-    """Fields of the record: cost, and where the play succeeded accuracy and the like."""
-    result: Path | None
-    """What the player returned; whoever wants to keep it moves it."""
+    reason: str
+    error: str
+    foreseen: bool
+    """Whether the rules say what is wrong with it."""
 
 
 class Slot:
@@ -70,13 +68,19 @@ class Slot:
         self._judge: tuple[BaseProcess, Connection] | None = None
         self._player: BaseProcess | None = None
 
-    def play(self, play: Play, given: Path | None, examples: Mapping[str, Path], out: Path) -> Outcome:
-        """Run and judge one play; ``out`` is an empty folder that the player may write to.
+    def play(self, play: Play, given: Path | None, files: Files, out: Path) -> Outcome:
+        """Run and judge one play.
+
+        Args:
+            play: what to play.
+            given: the whole result of the play that it starts from, for the judge.
+            files: what the player may read.
+            out: an empty folder that the player may write to.
 
         Raises:
             OSError: the disk is full, which is nobody's failure.
         """
-        outcome = self._run_player(play, given, examples, out)
+        outcome = self.run(play, files, out)
         if outcome.status != "ok" and shutil.disk_usage(out).free < ROOM:
             raise OSError(errno.ENOSPC, "the disk is full; free some space and run the same command again", str(out))
         if outcome.result is None:
@@ -86,27 +90,22 @@ class Slot:
         except (EOFError, BrokenPipeError, ConnectionResetError):
             self._judge = None
             return failure("crashed", "the judge's process died while evaluating; is the machine out of memory?")
+        if isinstance(judged, Refusal):
+            return failure("failed" if judged.foreseen else "crashed", judged.reason, judged.error)
         return replace(outcome, fields={**outcome.fields, **judged})
 
-    def _run_player(self, play: Play, given: Path | None, examples: Mapping[str, Path], out: Path) -> Outcome:
-        process = self._context.Process(
-            target=_play, args=(play, given, dict(examples), out, self._limits), daemon=True
-        )
+    def run(self, play: Play, files: Files, out: Path) -> Outcome:
+        """Run one play's player; nobody judges what it returns."""
+        process = self._context.Process(target=_play, args=(play.shown(), files, out, self._limits), daemon=True)
         self._player = process
         process.start()
         self._wait(process, play, out)
         timed_out = process.is_alive()
         _kill_group(process)
-        result = out / "result.json"
         if timed_out:
             return failure("timeout", f"did not finish within {self._limits.seconds:g} s")
-        if not result.exists():
-            return failure("crashed", f"its process ended without a result ({_exit(process.exitcode)})")
-        played = json.loads(result.read_text(encoding="utf-8"))
-        if played["status"] != "ok":
-            return failure(played["status"], played["reason"])
-        fields = {**played["fields"], "cost": Cost(**played["cost"]), "warnings": played["warnings"]}
-        return Outcome("ok", None, fields, out / "result.safetensors")
+        told = result.read(out, play.facts)
+        return told or failure("crashed", f"its process ended without a result ({_exit(process.exitcode)})")
 
     def _wait(self, process: BaseProcess, play: Play, out: Path) -> None:
         """Wait for the player's end or for its time to run out, telling the watcher how far it is."""
@@ -126,7 +125,7 @@ class Slot:
         if self._player is not None and self._player.is_alive():
             _kill_group(self._player)
 
-    def _ask_judge(self, play: Play, result: Path, given: Path | None) -> dict[str, Any]:
+    def _ask_judge(self, play: Play, result: Path, given: Path | None) -> dict[str, Any] | Refusal:
         if self._judge is None:
             ours, theirs = self._context.Pipe()
             process = self._context.Process(target=_judge, args=(theirs, self._limits), daemon=True)
@@ -135,10 +134,8 @@ class Slot:
             self._judge = process, ours
         _, connection = self._judge
         connection.send((play, result, given))
-        reply = connection.recv()
-        if isinstance(reply, Exception):
-            raise reply
-        return dict(reply)
+        reply: dict[str, Any] | Refusal = connection.recv()
+        return reply
 
     def close(self) -> None:
         """End the judge."""
@@ -160,11 +157,6 @@ def _judge(*arguments: Any) -> None:
     from bench.executors import worker
 
     worker.judge(*arguments)
-
-
-def failure(status: Status, reason: str) -> Outcome:
-    """An outcome without a result."""
-    return Outcome(status, reason, {"cost": Cost(), "evaluation_cost": Cost()}, None)
 
 
 def _kill_group(process: BaseProcess) -> None:

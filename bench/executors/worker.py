@@ -6,13 +6,15 @@ This module is preloaded by the fork server, so that a new process starts with t
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
-import resource
 import signal
 import sys
+import tempfile
 import traceback
 import warnings
+from contextlib import suppress
 from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,8 +27,10 @@ from bench import checkpoints, registry
 from bench.cost import metered
 from bench.errors import ArenaError, ArenaWarning
 from bench.executors import progress
-from bench.executors.local import Limits
-from bench.games.base import Play
+from bench.executors.confinement import LARGEST_FILE, Fence, allow_result, confine
+from bench.executors.local import Limits, Refusal
+from bench.executors.result import LONGEST_REASON, RESULT, TENSORS
+from bench.games.base import Files, Play
 
 
 def _warm_up() -> None:
@@ -48,45 +52,64 @@ def _warm_up() -> None:
 
 _warm_up()
 
-GIB = 2**30
 _PR_SET_PDEATHSIG = 1
+_BARRED = (
+    "A player writes to its working folder alone, starts no processes, opens no sockets, and reads no data pack, "
+    "model or record but through its view"
+)
 
 
-def play(play: Play, given: Path | None, examples: dict[str, Path], out: Path, limits: Limits) -> None:
-    """Run one player and leave ``result.safetensors`` and ``result.json`` in ``out``.
+def play(play: Play, files: Files, out: Path, limits: Limits) -> None:
+    """Run one player and leave its result in ``out``, which is its working folder.
 
-    Exits 0 with a result or with ``{"status": "failed" | "memory", "reason": ...}``; anything else is a crash.
+    Exits 0 with a result or with why there is none; anything else is a crash.
     """
     os.setsid()
     _die_with_parent()
     _silence(out / "log.txt")
-    _limit_memory(limits.memory_gib)
-    torch.set_num_threads(limits.threads)
+    _enter(out)
     tell = progress.Writer(out)
     try:
-        for path in limits.plugins:
+        suite = play.suite(files)
+        plugins = tuple(path.absolute() for path in limits.plugins)
+        confine(
+            Fence(hidden=(*suite.private, *limits.hidden), readable=(*files.paths, *plugins), own=out),
+            limits.memory_gib,
+        )
+        torch.set_num_threads(limits.threads)  # only now: what is given up is given up by a single thread
+        for path in plugins:
             registry.load_plugin(path)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ArenaWarning)
-            played = play.run(given, examples, tell)
-        checkpoints.save(played.tensors, out / "result.safetensors")
-        result: dict[str, Any] = {
+            played = play.run(suite, files, tell)
+        allow_result()
+        checkpoints.save(played.tensors, out / TENSORS)
+        told: dict[str, Any] = {
             "status": "ok",
             "cost": played.cost.model_dump(),
-            "fields": dict(played.fields),
+            "facts": played.facts.model_dump(mode="json"),
             "warnings": list(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, ArenaWarning))),
         }
-    except MemoryError as error:
-        result = {"status": "memory", "reason": f"ran out of its {limits.memory_gib:g} GiB of memory: {_line(error)}"}
     except Exception as error:  # noqa: BLE001 - a player may raise anything; it becomes a recorded failure
-        traceback.print_exc()
-        text = _line(error)
-        if "allocate memory" in text or "alloc_cpu" in text:
-            result = {"status": "memory", "reason": f"ran out of its {limits.memory_gib:g} GiB of memory: {text}"}
-        else:
-            kind = "" if isinstance(error, ArenaError) else f"{type(error).__name__}: "
-            result = {"status": "failed", "reason": kind + text}
-    (out / "result.json").write_text(json.dumps(result), encoding="utf-8")
+        with suppress(OSError):  # the log may be full
+            traceback.print_exc()
+        told = _failed(error, limits)
+    (out / RESULT).write_text(json.dumps(told), encoding="utf-8")
+
+
+def _failed(error: Exception, limits: Limits) -> dict[str, Any]:
+    """What to tell of an exception."""
+    text = _line(error)
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, MemoryError) or "allocate memory" in text or "alloc_cpu" in text:
+        return {"status": "memory", "reason": f"ran out of its {limits.memory_gib:g} GiB of memory: {text}"}
+    if not isinstance(error, ArenaError):
+        text = f"{type(error).__name__}: {text}"
+    if number in (errno.EPERM, errno.EACCES):
+        text = f"{text}. {_BARRED}"
+    if number == errno.EFBIG:
+        text = f"{text}. A player's files, what it prints included, have at most {LARGEST_FILE >> 20} MiB each"
+    return {"status": "failed", "reason": text[:LONGEST_REASON], "error": type(error).__name__[:100]}
 
 
 def judge(connection: Connection, limits: Limits) -> None:
@@ -101,8 +124,10 @@ def judge(connection: Connection, limits: Limits) -> None:
             return
         try:
             connection.send(play.judge(result, given))
-        except Exception as error:  # noqa: BLE001 - the parent raises it again
-            connection.send(error)
+        except Exception as error:  # noqa: BLE001 - whatever a strange result leads to, the next one is judged
+            foreseen = isinstance(error, ArenaError)
+            reason = _line(error) if foreseen else f"could not be evaluated: {type(error).__name__}: {_line(error)}"
+            connection.send(Refusal(reason, type(error).__name__, foreseen))
 
 
 def _die_with_parent() -> None:
@@ -120,14 +145,11 @@ def _silence(log: Path) -> None:
     sys.stderr = os.fdopen(2, "w", closefd=False)
 
 
-def _limit_memory(gib: float) -> None:
-    """Let the process allocate ``gib`` more than it has: data segment and private mappings (RLIMIT_DATA)."""
-    status = Path("/proc/self/status")
-    if not status.exists():  # not Linux: no limit that covers mappings
-        return
-    present = next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if "VmData" in line)
-    limit = present + int(gib * GIB)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+def _enter(folder: Path) -> None:
+    """Work in a folder: files named without one, and temporary ones, end up there."""
+    os.chdir(folder)
+    tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
+    sys.dont_write_bytecode = True
 
 
 def _line(error: BaseException) -> str:

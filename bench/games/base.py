@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from bench import checkpoints, suites
@@ -19,6 +20,7 @@ from bench.cost import Cost, metered
 from bench.game import Player
 from bench.records import Record
 from bench.suites import Split, Suite
+from bench.suites.confined import Confined
 
 Steps = Callable[[int, int], None]
 """Told how many of how many steps are done."""
@@ -36,6 +38,29 @@ class Protocol:
     """Model -> SHA-256 of its weights."""
 
 
+class Facts(BaseModel):
+    """Fields of the record that only the player's process knows; a game adds its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """The files that a player's process may read, beside the code and the public base."""
+
+    given: Path | None = None
+    """The result of the play that this one starts from."""
+    examples: Mapping[str, Path] = field(default_factory=dict)
+    """Task -> the examples of the player's tier."""
+    training: Mapping[str, Path] = field(default_factory=dict)
+    """Task -> its training split."""
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All of them."""
+        return (*((self.given,) if self.given else ()), *self.examples.values(), *self.training.values())
+
+
 @dataclass(frozen=True)
 class Played:
     """What a player's process hands to the runner."""
@@ -43,8 +68,7 @@ class Played:
     tensors: StateDict
     """A model, or whatever else the plays that need this one read back."""
     cost: Cost
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the record that only the player's process knows."""
+    facts: Facts = field(default_factory=Facts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +80,8 @@ class Play(ABC):
 
     protocol: Protocol
     seed: int
+    facts: ClassVar[type[Facts]] = Facts
+    """What its player's process may tell beside the result and its cost."""
     after: tuple[str, ...] | None = None
     """Set for a play that may turn out to be needless: the plays, by id, that must be done before that is known."""
 
@@ -94,13 +120,46 @@ class Play(ABC):
     def reads(self) -> tuple[str, ...]:
         """The tasks of which its player may read examples."""
 
+    @property
     @abstractmethod
-    def draw(self, task: str) -> tuple[Tensor, Tensor]:
-        """These examples: inputs k x ... and labels k. Runs in the runner's process."""
+    def labelled(self) -> bool:
+        """Whether these examples come with their labels."""
 
     @abstractmethod
-    def run(self, given: Path | None, examples: Mapping[str, Path], progress: Steps) -> Played:
-        """Run the player, in its process: loads no test split. ``given``: the result of :attr:`needs`."""
+    def draw(self, task: str) -> tuple[Tensor, Tensor]:
+        """These examples: inputs k x ... and labels k, all -1 unless labelled. Runs in the runner's process."""
+
+    @property
+    @abstractmethod
+    def models(self) -> tuple[str, ...]:
+        """The tasks whose fine-tuned models its player is handed."""
+
+    @property
+    @abstractmethod
+    def trains(self) -> tuple[str, ...]:
+        """The tasks whose training splits its player may read."""
+
+    @property
+    def offers_part(self) -> bool:
+        """Whether its player may see only :meth:`offered` of the result that it starts from."""
+        return False
+
+    def offered(self, given: Path) -> StateDict:
+        """What its player may see of the result that it starts from. Runs in the runner's process."""
+        return checkpoints.load(given, dtype=None)
+
+    @abstractmethod
+    def shown(self) -> Self:
+        """The same play without what its player's process must not know: the only form that is sent there."""
+
+    def suite(self, files: Files) -> Suite:
+        """The suite as its player may see it. Runs in the player's process, before any code of the player's."""
+        suite = suites.get(self.protocol.suite)
+        return Confined(suite, {task: suite.finetuned(task) for task in self.models}, files.training)
+
+    @abstractmethod
+    def run(self, suite: Suite, files: Files, progress: Steps) -> Played:
+        """Run the player, in its process: loads no test split."""
 
     @abstractmethod
     def judge(self, result: Path, given: Path | None) -> dict[str, Any]:

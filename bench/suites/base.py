@@ -91,6 +91,11 @@ class Suite(ABC):
     def zoo(self) -> Path:
         """The folder of the fine-tuned models."""
 
+    @property
+    def private(self) -> tuple[Path, ...]:
+        """Files and folders that no player may read: data, whose packs hold test splits, and fine-tuned models."""
+        return ()
+
     @abstractmethod
     def figures(self) -> dict[str, Any] | None:
         """The figures stored beside the models (see :func:`bench.suites.figures.measure`), or None if not built."""

@@ -95,6 +95,11 @@ class EmbeddedSuite(Suite):
         """The folder of the weights, by default the one inside the package."""
         return self._zoo
 
+    @property
+    def private(self) -> tuple[Path, ...]:
+        """The data packs, and every model but the base."""
+        return (embedded.DATA, *(self.zoo / f"{task}.safetensors" for task in self.tasks))
+
     def figures(self) -> dict[str, Any] | None:
         """The figures shipped beside the weights."""
         path = self.zoo / "figures.json"

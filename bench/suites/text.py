@@ -141,6 +141,11 @@ class TextSuite(Suite):
         recipe = text_zoo.Recipe()
         return recipe.steps * recipe.batch
 
+    @property
+    def private(self) -> tuple[Path, ...]:
+        """The data packs and the fine-tuned models; the base comes from elsewhere."""
+        return (text_data.PACKS, self.zoo)
+
     def figures(self) -> dict[str, Any] | None:
         """The figures measured after the build."""
         path = self.zoo / text_zoo.FIGURES

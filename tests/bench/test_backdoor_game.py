@@ -12,6 +12,7 @@ from bench.errors import ArenaError, BadPipeline, TierViolation
 from bench.game import Tier
 from bench.games import backdoor, base
 from bench.games.backdoor import Match, halves, plan
+from bench.games.base import Files
 from bench.pipeline import parse_backdoor, parse_merger
 from bench.safe_merging import REFERENCES, ContributorView
 from bench.training import TrainingConfig, train
@@ -194,6 +195,23 @@ def test_references_are_of_the_target_class(tiny):
     assert set(labels[rows].tolist()) == {2}
 
 
+def as_player(play, given, folder):
+    """Run a play's player as its process does."""
+    files = Files(training={task: examples(folder, task) for task in play.trains})
+    if given:
+        offered = play.offered(given)
+        checkpoints.save(offered, folder / "offered")
+        files = replace(files, given=folder / "offered")
+    shown = play.shown()
+    return shown.run(shown.suite(files), files, lambda done, total: None)
+
+
+def examples(folder, task):
+    inputs, labels = suites.get(SUITE).load(task, "train")
+    checkpoints.save({"inputs": inputs, "labels": labels}, folder / f"training.{task}")
+    return folder / f"training.{task}"
+
+
 @pytest.fixture(scope="module")
 def played(tmp_path_factory):
     """A contribution and a merge of it on the tiny suite, as the runner plays them."""
@@ -203,7 +221,7 @@ def played(tmp_path_factory):
     kept = {}
     for play in plays:
         given = folder / f"{play.needs.id}" if play.needs else None
-        made = play.run(given, {}, lambda done, total: None)
+        made = as_player(play, given, folder)
         checkpoints.save(made.tensors, folder / play.id)
         kept[play.kind, play.attack] = play, made, play.judge(folder / play.id, given)
     return attack, kept

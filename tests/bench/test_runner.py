@@ -18,7 +18,7 @@ from bench.cli import main
 from bench.errors import ArenaError, BadCheckpoint
 from bench.executors import progress
 from bench.executors.local import Limits
-from bench.games import base, protection
+from bench.games import base
 from bench.games.base import Protocol
 from bench.games.protection import Match, Play, plan
 from bench.pipeline import parse_attack, parse_defense
@@ -278,7 +278,7 @@ def test_a_cascade_stops_when_it_is_settled_and_resumes_where_it_stopped(tmp_pat
         asked.append(defense)
         return sum(r.defense == defense for r in known) >= 2
 
-    monkeypatch.setattr(protection, "settled", after_two)
+    monkeypatch.setattr("bench.games.protection.play.settled", after_two)
     steps = ["identity > ties", "identity > dare", "identity > task-arithmetic"]
     defenses = ["none", "params", "params(scaling=symmetric)"]
     first = play(tmp_path, defenses, cascade=steps)

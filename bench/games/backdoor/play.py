@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
 from bench import checkpoints, records, suites
+from bench.checkpoints import StateDict
 from bench.errors import ArenaError
 from bench.game import Player, Tier
 from bench.games import base
 from bench.games.backdoor import rules
 from bench.games.backdoor.record import TRACK, Match, Record
-from bench.games.base import Played, Steps, seeded
+from bench.games.base import Files, Played, Steps, seeded
 from bench.pipeline import Merger, parse_backdoor, parse_merger
 from bench.records import identify
 from bench.safe_merging import Backdoor
+from bench.suites import Suite
+from bench.suites.confined import Confined
 from bench.triggers import Target
 
 
@@ -118,20 +121,61 @@ class Play(base.Play):
         """Every task, for a merger that reads examples."""
         return self.contributors if self.defense is not None and self.merger.tier is not Tier.DATA_FREE else ()
 
+    @property
+    def labelled(self) -> bool:
+        """Never: mergers have no labels."""
+        return False
+
     def draw(self, task: str) -> tuple[Tensor, Tensor]:
         """K examples of the merger's half of the validation split, without their labels."""
         inputs, labels = rules.halves(suites.get(self.protocol.suite), task, self.seed)[0]
         return inputs[: self.protocol.examples].clone(), torch.full_like(labels[: self.protocol.examples], -1)
 
-    def run(self, given: Path | None, examples: Mapping[str, Path], progress: Steps) -> Played:
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The malicious contributors' own; every contributor's, for a merger."""
+        return self.contributors if self.defense is not None else self.contributors[: self.malicious]
+
+    @property
+    def trains(self) -> tuple[str, ...]:
+        """For a malicious contributor: its own tasks, and the target's, of which it has a few examples."""
+        if self.defense is not None or self.target is None:
+            return ()
+        return tuple(dict.fromkeys((*self.models, self.target.task)))
+
+    @property
+    def offers_part(self) -> bool:
+        """True: a contribution's result holds its trigger."""
+        return True
+
+    def offered(self, given: Path) -> StateDict:
+        """Every contribution, without the trigger and without a hint whose is clean."""
+        suite, uploads = suites.get(self.protocol.suite), rules.read(given)[0]
+        models = {task: uploads[task] if task in uploads else suite.finetuned(task) for task in self.contributors}
+        return rules.joined(models)
+
+    def shown(self) -> Self:
+        """A merger is shown neither the run key, from which the attack's draw follows, nor who is malicious."""
+        if self.defense is None:
+            return self
+        order = seeded(self.protocol.key, "order", *self.contributors, self.seed)
+        shuffled = tuple(self.contributors[i] for i in torch.randperm(len(self.contributors), generator=order).tolist())
+        protocol = replace(self.protocol, key="")
+        return replace(self, protocol=protocol, contributors=shuffled, attack=None, malicious=0)
+
+    def suite(self, files: Files) -> Suite:
+        """The suite as its player may see it; a merger's fine-tuned models are the contributions."""
+        if files.given is None:
+            return super().suite(files)
+        return Confined(suites.get(self.protocol.suite), rules.contributions(files.given), files.training)
+
+    def run(self, suite: Suite, files: Files, progress: Steps) -> Played:
         """Poison, or merge."""
-        return (
-            rules.contribute(self, progress) if self.defense is None else rules.merge(self, given, examples, progress)
-        )
+        return (rules.contribute if self.defense is None else rules.merge)(self, suite, files, progress)
 
     def judge(self, result: Path, given: Path | None) -> dict[str, Any]:
         """Accuracy and, under attack, asr, robust and the references; evaluation_cost."""
-        return rules.judge(self, checkpoints.load(result), rules.read(given) if given else None)
+        return rules.judge(self, checkpoints.load(result, dtype=None), rules.read(given) if given else None)
 
     def settled(self, known: Iterable[records.Record]) -> bool:
         """Every play counts."""

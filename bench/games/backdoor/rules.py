@@ -15,10 +15,10 @@ from bench.checkpoints import StateDict
 from bench.cost import metered
 from bench.errors import ArenaError
 from bench.game import Reads, Tier
-from bench.games.base import SPLITS, LazyExamples, Played, Steps, forward_flops, seeded
+from bench.games.base import SPLITS, Files, LazyExamples, Played, Steps, forward_flops, seeded
 from bench.pipeline import parse_merger
 from bench.records import Accuracy, Shares
-from bench.safe_merging import ContributorView, MergerView
+from bench.safe_merging import Contribution, ContributorView, MergerView
 from bench.suites import Split, Suite
 from bench.triggers import Trigger, restored, success
 
@@ -37,9 +37,8 @@ def halves(suite: Suite, task: str, seed: int) -> tuple[tuple[Tensor, Tensor], t
     return (inputs[theirs], labels[theirs]), (inputs[ours], labels[ours])
 
 
-def contribute(play: Play, progress: Steps) -> Played:
+def contribute(play: Play, suite: Suite, files: Files, progress: Steps) -> Played:
     """Make the uploads. Runs in the player's process; loads no test split."""
-    suite = suites.get(play.protocol.suite)
     tasks, theta0 = play.contributors[: play.malicious], suite.base()
     assert play.target is not None
     view = ContributorView(
@@ -53,14 +52,35 @@ def contribute(play: Play, progress: Steps) -> Played:
     )
     with metered() as cost:
         made = play.backdoor.contribute(view)
+    made = checked(play, made, suite)
+    tensors = {f"trigger/{name}": value.detach() for name, value in made.trigger.tensors().items()}
+    return Played(tensors | joined(made.models), cost)
+
+
+def checked(play: Play, made: Contribution, suite: Suite) -> Contribution:
+    """The same uploads and trigger.
+
+    Raises:
+        ArenaError: they are not of the malicious contributors' tasks, or the trigger is out of bounds.
+        BadCheckpoint: an upload is no model of the suite.
+    """
+    tasks, theta0 = play.contributors[: play.malicious], suite.base()
     if {*made.models} != {*tasks}:
         raise ArenaError(f"{play.attack} returned uploads of {', '.join(made.models)}, not of {', '.join(tasks)}")
     made.trigger.check(suite.load(tasks[0], "train")[0])
-    tensors = {f"trigger/{name}": value.detach() for name, value in made.trigger.tensors().items()}
-    for task, state in made.models.items():
-        checked = checkpoints.preflight(state, theta0, f"{play.attack}, upload of {task}")
-        tensors |= {f"{task}/{key}": value for key, value in checked.items()}
-    return Played(tensors, cost)
+    who = f"{play.attack}, upload of"
+    models = {task: checkpoints.preflight(state, theta0, f"{who} {task}") for task, state in made.models.items()}
+    return Contribution(models, made.trigger)
+
+
+def joined(models: Mapping[str, StateDict]) -> StateDict:
+    """Several models in one file: ``task/key`` -> tensor."""
+    return {f"{task}/{key}": value for task, state in models.items() for key, value in state.items()}
+
+
+def contributions(path: Path) -> dict[str, StateDict]:
+    """Task -> model, of a file of :func:`joined` models."""
+    return _parts(checkpoints.load(path, dtype=None))
 
 
 def read(path: Path) -> tuple[dict[str, StateDict], Trigger]:
@@ -69,28 +89,30 @@ def read(path: Path) -> tuple[dict[str, StateDict], Trigger]:
 
 
 def _split(tensors: StateDict) -> tuple[dict[str, StateDict], Trigger]:
+    parts = _parts(tensors)
+    return parts, restored(parts.pop("trigger", {}))
+
+
+def _parts(tensors: StateDict) -> dict[str, StateDict]:
     parts: dict[str, StateDict] = {}
     for name, value in tensors.items():
         owner, _, key = name.partition("/")
         parts.setdefault(owner, {})[key] = value
-    return parts, restored(parts.pop("trigger"))
+    return parts
 
 
-def merge(play: Play, given: Path | None, examples: Mapping[str, Path], progress: Steps) -> Played:
+def merge(play: Play, suite: Suite, files: Files, progress: Steps) -> Played:
     """Merge. Runs in the player's process, which is given neither the trigger nor who is malicious."""
-    suite, theta0 = suites.get(play.protocol.suite), suites.get(play.protocol.suite).base()
-    uploads = read(given)[0] if given else {}
-    order = torch.randperm(len(play.contributors), generator=seeded("order", *play.contributors, play.seed)).tolist()
-    tasks = tuple(play.contributors[i] for i in order)
+    tasks, theta0 = play.contributors, suite.base()
     reads = Reads()
     view = MergerView(
         suite=suite,
         base=theta0,
         tasks=tasks,
-        contributions={task: uploads[task] if task in uploads else suite.finetuned(task) for task in tasks},
+        contributions={task: suite.finetuned(task) for task in tasks},
         generator=seeded("merger", "+".join(tasks), play.defense, play.seed),
         tier=play.merger.tier,
-        examples=LazyExamples(examples),
+        examples=LazyExamples(files.examples),
         reads=reads,
         progress=progress,
     )
@@ -114,12 +136,20 @@ def judge(play: Play, result: StateDict, upload: tuple[dict[str, StateDict], Tri
 
     Returns:
         Fields of the record: accuracy, under attack asr and robust, a contribution's references, evaluation_cost.
+
+    Raises:
+        ArenaError: the result is not what such a player returns.
     """
     suite, tasks = suites.get(play.protocol.suite), play.contributors
+    # Checked in the player's process, too, but what runs there may have been tampered with.
+    if play.kind == "contribution":
+        made = checked(play, Contribution(*_split(result)), suite)
+    else:
+        result = checkpoints.preflight(result, suite.base(), play.title)
     with metered(count_flops=False) as cost:
         if play.kind == "contribution":
-            models, trigger = _split(result)
-            alone = {task: models.get(task, models[tasks[0]]) for task in tasks}
+            trigger = made.trigger
+            alone = {task: made.models.get(task, made.models[tasks[0]]) for task in tasks}
             fields = _scores(play, alone, trigger)
             theta0 = suite.base()
             clean = _clean_merge(suite, tasks)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
+import torch
 from torch import Tensor
 
 from bench import checkpoints, records, suites
 from bench.game import Player, Tier
 from bench.games import base
-from bench.games.base import Played, Protocol, Steps
+from bench.games.base import Facts, Files, Played, Protocol, Steps
 from bench.games.protection import rules
 from bench.games.protection.record import TRACK, Match, Record
 from bench.pipeline import Chain, Pipeline, parse_attack, parse_defense
 from bench.records import identify
 from bench.scoring import reference, worst_case
+from bench.suites import Suite
 
 ENOUGH = 0.99
 """Share of a victim's skill after which a cascade attacks a match no further."""
@@ -32,6 +34,7 @@ class Play(base.Play):
     donors: tuple[str, ...] = ()
     defense: str
     attack: str | None = None
+    facts: ClassVar[type[Facts]] = rules.Distance
 
     @property
     def kind(self) -> Literal["release", "attack"]:
@@ -100,17 +103,38 @@ class Play(base.Play):
         """Every task of the match, for an attack of a data tier."""
         return self.tasks if self.attack is not None and self.pipeline.tier is not Tier.DATA_FREE else ()
 
+    @property
+    def labelled(self) -> bool:
+        """Whether it is an attack of the labelled tier."""
+        return self.attack is not None and self.pipeline.tier is Tier.LABELLED
+
     def draw(self, task: str) -> tuple[Tensor, Tensor]:
         """K examples that the data tiers may read."""
-        return rules.draw_examples(suites.get(self.protocol.suite), task, self.protocol.examples, self.seed)
+        suite = suites.get(self.protocol.suite)
+        inputs, labels = rules.draw_examples(suite, task, self.protocol.examples, self.seed)
+        return inputs, labels if self.labelled else torch.full_like(labels, -1)
 
-    def run(self, given: Path | None, examples: Mapping[str, Path], progress: Steps) -> Played:
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The victim's, for a defense; the donors', for an attack."""
+        return (self.victim,) if self.attack is None else self.donors
+
+    @property
+    def trains(self) -> tuple[str, ...]:
+        """The victim's task, for a defense."""
+        return (self.victim,) if self.attack is None else ()
+
+    def shown(self) -> Self:
+        """An attack is not shown the run key, from which the defense's draw follows."""
+        return self if self.attack is None else replace(self, protocol=replace(self.protocol, key=""))
+
+    def run(self, suite: Suite, files: Files, progress: Steps) -> Played:
         """Protect, or attack."""
-        return rules.release(self, progress) if self.attack is None else rules.attack(self, given, examples, progress)
+        return (rules.release if self.attack is None else rules.attack)(self, suite, files, progress)
 
     def judge(self, result: Path, given: Path | None) -> dict[str, Any]:
         """accuracy, logit_difference (releases), evaluation_cost."""
-        return rules.judge(self, checkpoints.load(result))
+        return rules.judge(self, checkpoints.load(result, dtype=None))
 
     def settled(self, known: Iterable[records.Record]) -> bool:
         """Whether there is nothing left to recover for this step of a cascade."""

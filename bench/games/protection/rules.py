@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from bench import checkpoints, suites
 from bench.checkpoints import StateDict
 from bench.cost import metered
 from bench.game import AttackerView, DefenderView, Reads
-from bench.games.base import SPLITS, LazyExamples, Played, Steps, forward_flops, seeded
+from bench.games.base import SPLITS, Facts, Files, LazyExamples, Played, Steps, forward_flops, seeded
 from bench.merging import norm, task_vector
 from bench.records import Accuracy
 from bench.suites import Suite
@@ -29,9 +28,14 @@ def draw_examples(suite: Suite, task: str, count: int, seed: int) -> tuple[Tenso
     return inputs[picked].clone(), labels[picked].clone()
 
 
-def release(play: Play, progress: Steps) -> Played:
+class Distance(Facts):
+    """How far the victim is from the base when it is merged."""
+
+    task_vector_ratio: NonNegativeFloat | None = None
+
+
+def release(play: Play, suite: Suite, files: Files, progress: Steps) -> Played:
     """Protect the victim. Runs in the player's process; loads no test split."""
-    suite = suites.get(play.protocol.suite)
     victim, theta0 = suite.finetuned(play.victim), suite.base()
     view = DefenderView(
         suite=suite,
@@ -47,9 +51,8 @@ def release(play: Play, progress: Steps) -> Played:
     return Played(checkpoints.preflight(state, victim, f"defense {play.defense}"), cost)
 
 
-def attack(play: Play, released: Path | None, examples: Mapping[str, Path], progress: Steps) -> Played:
+def attack(play: Play, suite: Suite, files: Files, progress: Steps) -> Played:
     """Attack a released model. Runs in the player's process, which is given neither the victim nor the run key."""
-    suite = suites.get(play.protocol.suite)
     pipeline, theta0 = play.pipeline, suite.base()
     donors = {task: suite.finetuned(task) for task in play.donors}
     reads = Reads()
@@ -58,11 +61,11 @@ def attack(play: Play, released: Path | None, examples: Mapping[str, Path], prog
         base=theta0,
         tasks=play.tasks,
         generator=seeded("attack", "+".join(play.tasks), play.attack, play.seed),
-        released=checkpoints.load(released) if released else dict(theta0),
+        released=checkpoints.load(files.given) if files.given else dict(theta0),
         victim=play.victim,
         donors=donors,
         tier=pipeline.tier,
-        examples=LazyExamples(examples),
+        examples=LazyExamples(files.examples),
         reads=reads,
         progress=progress,
     )
@@ -75,7 +78,9 @@ def attack(play: Play, released: Path | None, examples: Mapping[str, Path], prog
     if aligned:
         of_donors = [norm(task_vector(state, theta0)) for state in donors.values()]
         ratio = norm(task_vector(aligned[0], theta0)) * len(of_donors) / max(sum(of_donors), 1e-30)
-    return Played(checkpoints.preflight(state, theta0, f"attack {play.attack}"), cost, {"task_vector_ratio": ratio})
+    return Played(
+        checkpoints.preflight(state, theta0, f"attack {play.attack}"), cost, Distance(task_vector_ratio=ratio)
+    )
 
 
 def judge(play: Play, state: StateDict) -> dict[str, Any]:
@@ -83,8 +88,13 @@ def judge(play: Play, state: StateDict) -> dict[str, Any]:
 
     Returns:
         Fields of the record: accuracy, logit_difference (releases), evaluation_cost.
+
+    Raises:
+        BadCheckpoint: ``state`` is no model of this suite.
     """
     suite = suites.get(play.protocol.suite)
+    # Checked in the player's process, too, but what runs there may have been tampered with.
+    state = checkpoints.preflight(state, suite.base(), play.title)
     with metered(count_flops=False) as cost:
         shares: dict[str, dict[str, float]] = {}
         for split in SPLITS:

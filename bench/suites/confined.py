@@ -1,0 +1,122 @@
+"""A suite as a player's process has it: the public base, the models and the training data of the player's own side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from bench import checkpoints
+from bench.checkpoints import StateDict
+from bench.errors import TierViolation
+from bench.suites.base import Split, Suite, Task
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from rich.progress import Progress
+
+
+class Confined(Suite):
+    """Another suite, without what its player must not see; asking for that raises and says what it may ask for.
+
+    What it hands out is read when it is made, before any player's code runs: afterwards the process can be barred
+    from the files themselves.
+
+    Args:
+        suite: the whole suite.
+        models: task -> fine-tuned model, or upload, that the player is handed.
+        training: task -> file of the training split (``inputs``, ``labels``), for tasks that the player may train on.
+    """
+
+    def __init__(self, suite: Suite, models: Mapping[str, StateDict], training: Mapping[str, Path]) -> None:
+        self.name = suite.name  # type: ignore[misc]
+        self.batch_size = suite.batch_size  # type: ignore[misc]
+        self._suite = suite
+        self._base = suite.base()
+        self._models = models
+        self._training = training
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        """The suite's tasks."""
+        return self._suite.tasks
+
+    def base(self) -> StateDict:
+        """The public base model."""
+        return dict(self._base)
+
+    def finetuned(self, task: str) -> StateDict:
+        """A model of the player's own side.
+
+        Raises:
+            TierViolation: the model is not the player's.
+        """
+        if task not in self._models:
+            _refuse(f"the fine-tuned model of {task!r}", self._models)
+        return dict(self._models[task])
+
+    def load(self, task: str, split: Split) -> tuple[Tensor, Tensor]:
+        """Training inputs and labels of a task of the player's own side.
+
+        Raises:
+            TierViolation: any other split or task.
+        """
+        if split != "train" or task not in self._training:
+            _refuse(f"the {split} split of {task!r}", self._training)
+        state = checkpoints.load(self._training[task], dtype=None)
+        return state["inputs"], state["labels"]
+
+    def dataset(self, task: str, split: Split) -> Dataset:
+        """Nothing: raw examples are not for players."""
+        _refuse(f"raw examples of {task!r}", ())
+
+    def encoder(self) -> nn.Module:
+        """A fresh encoder."""
+        return self._suite.encoder()
+
+    def features(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """Embeddings of a batch."""
+        return self._suite.features(model, inputs)
+
+    def embed(self, state: StateDict, inputs: Tensor) -> Tensor:
+        """Features of a state dict on inputs."""
+        return self._suite.embed(state, inputs)
+
+    def head(self, task: str) -> Tensor:
+        """The frozen head of a task: made of text, and public."""
+        return self._suite.head(task)
+
+    def probes(self, count: int, generator: torch.Generator) -> Tensor:
+        """Random inputs."""
+        return self._suite.probes(count, generator)
+
+    @property
+    def fine_tuning_examples(self) -> int:
+        """Examples that fine-tuning one model took."""
+        return self._suite.fine_tuning_examples
+
+    @property
+    def zoo(self) -> Path:
+        """The folder of the models, which a player cannot read."""
+        return self._suite.zoo
+
+    @property
+    def private(self) -> tuple[Path, ...]:
+        """What the whole suite keeps from players."""
+        return self._suite.private
+
+    def figures(self) -> dict[str, Any] | None:
+        """None: figures are read on test splits."""
+        return None
+
+    def build(self, out: Path, seed: int, progress: Progress | None = None) -> dict[str, Any]:
+        """Nothing: players build no suites."""
+        _refuse("the suite to be built", ())
+
+
+def _refuse(asked: str, own: Mapping[str, object] | tuple[str, ...]) -> NoReturn:
+    mine = f"it has those of {', '.join(own)}" if own else "it has none"
+    raise TierViolation(f"a player asked its suite for {asked}; {mine}, and reads examples through its view only")
