@@ -19,14 +19,23 @@ MERGERS = (
     "consensus",
     "tsv",
     "dam",
+    "dam(variant=dual)",
     "dam(variant=single)",
-    "dam(variant=dual-consistent)",
     "wag",
     "msd",
     "lfpm",
     "adamerging > anp",
     "adamerging > awm",
     "adamerging > sau",
+)
+_PUBLISHED_DAM = "perturbation=ball, alpha=0.1"
+_MASKS = ("dual", "single", "task-shared")
+_ABLATION = (
+    "adamerging",
+    *(f"dam(variant={masks})" for masks in _MASKS),
+    *(f"dam(variant={masks}-consistent)" for masks in _MASKS),
+    f"dam(variant=dual, {_PUBLISHED_DAM})",
+    f"dam(variant=single, {_PUBLISHED_DAM})",
 )
 _FEW_ATTACKS = ("badnets", "badmerging-on")
 ATTACKS = (*_FEW_ATTACKS, "badmerging-off", "trojvit", "amplified", "colluding", "adaptive")
@@ -42,7 +51,7 @@ class Preset:
     attacks: tuple[str, ...]
 
 
-NAMES = ("quick", "standard", "contributors")
+NAMES = ("quick", "standard", "contributors", "masks")
 
 
 def preset(name: str, suite: str, tasks: Sequence[str]) -> Preset:
@@ -50,7 +59,8 @@ def preset(name: str, suite: str, tasks: Sequence[str]) -> Preset:
 
     ``quick`` plays one match of three contributors with the best-known attacks; ``standard``, the official board, has
     all tasks contribute, two of them malicious in turn, against every merger and attack; ``contributors`` asks what
-    clean models alone are worth: ever more of them, against plain merges.
+    clean models alone are worth: ever more of them, against plain merges; ``masks`` takes DAM apart: either mask alone
+    and both, learned from either loss, with perturbations of either kind, beside the AdaMerging that it starts from.
 
     Raises:
         UnknownName: there is none of that name.
@@ -64,4 +74,6 @@ def preset(name: str, suite: str, tasks: Sequence[str]) -> Preset:
     if name == "contributors":
         matches = tuple(Match(suite, tuple(tasks[:count])) for count in range(2, len(tasks) + 1))
         return Preset(matches, (0,), _PLAIN, _FEW_ATTACKS)
+    if name == "masks":
+        return Preset((Match(suite, tuple(tasks)),), (0,), _ABLATION, _FEW_ATTACKS)
     raise UnknownName(f"unknown preset {name!r} of the backdoor track; there are: {', '.join(NAMES)}")

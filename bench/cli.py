@@ -55,7 +55,9 @@ def run(
     suite: SuiteOption = "embedded",
     preset: Annotated[
         str,
-        typer.Option(help="quick, standard, catalogue, full or dropout; backdoor: quick, standard or contributors."),
+        typer.Option(
+            help="quick, standard, catalogue, full or dropout; backdoor: quick, standard, contributors or masks."
+        ),
     ] = "quick",
     defense: Annotated[
         list[str] | None,
