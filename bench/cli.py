@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from bench import __version__, study_cli
+from bench import __version__, study_cli, submit_cli
 from bench.console import console as _console
 from bench.errors import ArenaError
 
@@ -34,6 +34,7 @@ auto_app = typer.Typer(no_args_is_help=True, help="Check and choose auto, the st
 app.add_typer(board_app, name="leaderboard")
 app.add_typer(auto_app, name="auto")
 app.add_typer(study_cli.app, name="study")
+app.add_typer(submit_cli.app, name="submit")
 
 CORES = os.cpu_count() or 1
 RecordsOption = Annotated[

@@ -78,6 +78,10 @@ class Player(ABC):
     name: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     """Where the method comes from, e.g. ``arXiv 2503.07661, eq. 3``; empty for our own."""
+    source: ClassVar[str] = ""
+    """SHA-256 of the file it is defined in, where that file is not imported here."""
+    deterministic: ClassVar[bool] = False
+    """Whether a defense draws nothing: whoever knows its code can repeat what it does."""
     Config: ClassVar[type[BaseModel]] = Config
 
     def __init__(self, config: BaseModel | None = None, /, **fields: Any) -> None:

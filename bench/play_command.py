@@ -22,7 +22,7 @@ from rich.progress import (
 from bench import board_command, registry, runner, suites, zoo
 from bench.errors import ArenaError
 from bench.executors.local import Limits, Watcher
-from bench.games.base import Play
+from bench.games.base import Job, Play
 from bench.records import Record
 from bench.tracks import TRACKS, Options, Track
 from leaderboard.build import build
@@ -107,7 +107,7 @@ def _step_bars(bar: Progress) -> Watcher:
     """A bar of its own for every play whose player tells how far it is, gone when the player ends."""
     shown: dict[str, TaskID] = {}
 
-    def watcher(play: Play, steps: tuple[int, int] | None) -> None:
+    def watcher(play: Job, steps: tuple[int, int] | None) -> None:
         if steps is None:
             if play.id in shown:
                 bar.remove_task(shown.pop(play.id))

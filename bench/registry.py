@@ -24,7 +24,7 @@ P = TypeVar("P", bound=Callable[..., Any])
 ENTRY_POINTS = ("mergearena.defenses", "mergearena.attacks")
 """Groups through which installed packages (ours too) add players: each entry names a module to import."""
 
-_METHOD: dict[Kind, tuple[type[Player], str]] = {
+METHODS: dict[Kind, tuple[type[Player], str]] = {
     "defense": (Defense, "protect"),
     "align": (Align, "align"),
     "merge": (Merge, "merge"),
@@ -34,6 +34,7 @@ _METHOD: dict[Kind, tuple[type[Player], str]] = {
     "sanitize": (SafeMerge, "merge"),
     "repair": (Repair, "repair"),
 }
+"""Kind -> the class of its players, and the method that plays."""
 _players: dict[str, type[Player]] = {}
 _broken: dict[str, str] = {}
 
@@ -67,7 +68,7 @@ def register(kind: Kind) -> Callable[..., Callable[[P], P]]:
 
 def _from_function(kind: Kind, function: Callable[..., Any], **traits: Any) -> type[Player]:
     """A player class around a plain function."""
-    parent, method = _METHOD[kind]
+    parent, method = METHODS[kind]
     parameters = inspect.signature(function, eval_str=True).parameters.values()
     fields: dict[str, Any] = {
         p.name: (p.annotation, ... if p.default is p.empty else p.default)
@@ -144,13 +145,18 @@ def import_all(package: str) -> None:
             import_module(module.name)
 
 
+def plugin_module(path: Path) -> str:
+    """The name of the module that a file is imported as."""
+    return f"mergearena_plugin_{path.stem}"
+
+
 def load_plugin(path: Path) -> None:
     """Import a file so that its decorators register its players.
 
     Raises:
         ArenaError: there is no such file, or importing it fails.
     """
-    spec = importlib.util.spec_from_file_location(f"mergearena_plugin_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(plugin_module(path), path)
     if spec is None or spec.loader is None or not path.is_file():
         raise ArenaError(f"{path}: not a Python file")
     module = importlib.util.module_from_spec(spec)

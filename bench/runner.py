@@ -14,20 +14,19 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from queue import SimpleQueue
 
 from filelock import FileLock, Timeout
-from torch import Tensor
 
-from bench import checkpoints, records, suites
-from bench.checkpoints import StateDict
+from bench import records, suites
 from bench.errors import ArenaError, BadRecord
 from bench.executors.local import Limits, Slot, Watcher, remove, scratch_folder
 from bench.executors.result import Outcome, failure
-from bench.games.base import Files, Play, fine_tuning_flops
+from bench.executors.store import Store
+from bench.games.base import Play, fine_tuning_flops
 from bench.records import Provenance, Record
 
 PACKAGES = ("mergearena", "torch", "numpy", "scipy", "open_clip_torch", "transformers", "safetensors")
@@ -132,11 +131,12 @@ class _Session:
 
     def __init__(self, root: Path, jobs: int, limits: Limits, watcher: Watcher) -> None:
         self._root = root
-        self._scratch = root / SCRATCH
+        self._scratch = root.absolute() / SCRATCH
+        self._store = Store(self._scratch)
         self._limits = limits
         self._jobs = jobs
         self._slots: SimpleQueue[Slot] = SimpleQueue()
-        fenced = replace(limits, hidden=(*limits.hidden, root.absolute()))
+        fenced = replace(limits, hidden=(*limits.hidden, root))
         self._all_slots = [Slot(fenced, watcher) for _ in range(jobs)]
         for slot in self._all_slots:
             self._slots.put(slot)
@@ -159,7 +159,7 @@ class _Session:
         # Plays whose results a resumed run needs again, though their records stand.
         wanted = {r.id: r for play in todo if (r := play.needs) is not None and r.id not in failed}
         unfinished = {play.id for play in todo}
-        again = {id_ for id_ in wanted if id_ not in unfinished and not self._result(id_).exists()}
+        again = {id_ for id_ in wanted if id_ not in unfinished and not self._store.result(id_).exists()}
         unfinished |= again
         waiting = deque([*(wanted[id_] for id_ in wanted if id_ in again), *todo])
         running: dict[Future[Record], Play] = {}
@@ -219,32 +219,16 @@ class _Session:
         slot = self._slots.get()
         out = scratch_folder(self._scratch)
         try:
-            given = self._result(play.needs.id) if play.needs else None
-            outcome = slot.play(play, given, self._files(play, given), out)
+            outcome = slot.play(play, self._store.given(play), self._store.files(play), out)
             record = self._record(play, outcome)
             if keep:
                 self._write(record)
             if play.needed and outcome.result is not None:
-                shutil.move(outcome.result, self._result(play.id))
+                shutil.move(outcome.result, self._store.result(play.id))
             return record
         finally:
             remove(out)
             self._slots.put(slot)
-
-    def _result(self, id_: str) -> Path:
-        return self._scratch / f"{id_}.safetensors"
-
-    def _files(self, play: Play, given: Path | None) -> Files:
-        """The files that the player may read, each written once."""
-        suite, kept = suites.get(play.protocol.suite), partial(_kept, self._scratch)
-        kind = f"{'labelled' if play.labelled else 'unlabelled'}.{play.protocol.examples}.{play.seed}"
-        drawn = {task: kept(f"{kind}.{task}", partial(_examples, play.draw, task)) for task in play.reads}
-        training = {
-            task: kept(f"training.{task}", partial(_examples, suite.load, task, "train")) for task in play.trains
-        }
-        if given is not None and play.needs is not None and play.offers_part:
-            given = kept(f"offered.{play.needs.id}", partial(play.offered, given))
-        return Files(given=given, examples=drawn, training=training)
 
     def _record(self, play: Play, outcome: Outcome) -> Record:
         return play.record(
@@ -273,22 +257,9 @@ class _Session:
         return record
 
 
-def _kept(folder: Path, name: str, make: Callable[[], StateDict]) -> Path:
-    """The file of that name, made if it is not there."""
-    path = folder / f"{name}.safetensors"
-    if not path.exists():
-        checkpoints.save(make(), path)
-    return path
-
-
-def _examples(load: Callable[..., tuple[Tensor, Tensor]], *what: object) -> StateDict:
-    inputs, labels = load(*what)
-    return {"inputs": inputs, "labels": labels}
-
-
 def code_of(play: Play) -> dict[str, str]:
     """Player -> SHA-256 of the source file it is defined in."""
-    return {player.name: _source_hash(type(player).__module__) for player in play.players}
+    return {player.name: player.source or _source_hash(type(player).__module__) for player in play.players}
 
 
 @cache

@@ -23,14 +23,14 @@ from typing import Any
 
 from bench.executors import progress, result
 from bench.executors.result import Outcome, failure
-from bench.games.base import Files, Play
+from bench.games.base import Files, Job, Play
 
 ROOM = 2**20
 """Bytes of free disk under which a failure is blamed on the disk."""
 PEEK = 0.5
 """Seconds between two looks at how far a player is."""
 
-Watcher = Callable[[Play, tuple[int, int] | None], None]
+Watcher = Callable[[Job, tuple[int, int] | None], None]
 """Told how many of how many steps of a play are done, and None once its player has ended. Called from any thread."""
 
 
@@ -61,7 +61,9 @@ class Slot:
     """Runs one play at a time: its player in a new process, then its judge."""
 
     def __init__(self, limits: Limits, watcher: Watcher) -> None:
-        self._limits = limits
+        # Players work in folders of their own.
+        plugins, hidden = (tuple(p.absolute() for p in paths) for paths in (limits.plugins, limits.hidden))
+        self._limits = replace(limits, plugins=plugins, hidden=hidden)
         self._watcher = watcher
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["bench.executors.worker"])
@@ -94,20 +96,20 @@ class Slot:
             return failure("failed" if judged.foreseen else "crashed", judged.reason, judged.error)
         return replace(outcome, fields={**outcome.fields, **judged})
 
-    def run(self, play: Play, files: Files, out: Path) -> Outcome:
-        """Run one play's player; nobody judges what it returns."""
-        process = self._context.Process(target=_play, args=(play.shown(), files, out, self._limits), daemon=True)
+    def run(self, job: Job, files: Files, out: Path) -> Outcome:
+        """Run one player; nobody judges what it returns."""
+        process = self._context.Process(target=_play, args=(job.shown(), files, out, self._limits), daemon=True)
         self._player = process
         process.start()
-        self._wait(process, play, out)
+        self._wait(process, job, out)
         timed_out = process.is_alive()
         _kill_group(process)
         if timed_out:
             return failure("timeout", f"did not finish within {self._limits.seconds:g} s")
-        told = result.read(out, play.facts)
+        told = result.read(out, job.facts)
         return told or failure("crashed", f"its process ended without a result ({_exit(process.exitcode)})")
 
-    def _wait(self, process: BaseProcess, play: Play, out: Path) -> None:
+    def _wait(self, process: BaseProcess, job: Job, out: Path) -> None:
         """Wait for the player's end or for its time to run out, telling the watcher how far it is."""
         deadline = time.monotonic() + self._limits.seconds
         told = None
@@ -116,9 +118,9 @@ class Slot:
             steps = progress.read(out)
             if steps != told:
                 told = steps
-                self._watcher(play, steps)
+                self._watcher(job, steps)
         if told is not None:
-            self._watcher(play, None)
+            self._watcher(job, None)
 
     def abort(self) -> None:
         """End the player under way, if any."""

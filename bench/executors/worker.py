@@ -30,7 +30,7 @@ from bench.executors import progress
 from bench.executors.confinement import LARGEST_FILE, Fence, allow_result, confine
 from bench.executors.local import Limits, Refusal
 from bench.executors.result import LONGEST_REASON, RESULT, TENSORS
-from bench.games.base import Files, Play
+from bench.games.base import Files, Job
 
 
 def _warm_up() -> None:
@@ -59,7 +59,7 @@ _BARRED = (
 )
 
 
-def play(play: Play, files: Files, out: Path, limits: Limits) -> None:
+def play(job: Job, files: Files, out: Path, limits: Limits) -> None:
     """Run one player and leave its result in ``out``, which is its working folder.
 
     Exits 0 with a result or with why there is none; anything else is a crash.
@@ -70,18 +70,17 @@ def play(play: Play, files: Files, out: Path, limits: Limits) -> None:
     _enter(out)
     tell = progress.Writer(out)
     try:
-        suite = play.suite(files)
-        plugins = tuple(path.absolute() for path in limits.plugins)
+        suite = job.suite(files)
         confine(
-            Fence(hidden=(*suite.private, *limits.hidden), readable=(*files.paths, *plugins), own=out),
+            Fence(hidden=(*suite.private, *limits.hidden), readable=(*files.paths, *limits.plugins), own=out),
             limits.memory_gib,
         )
         torch.set_num_threads(limits.threads)  # only now: what is given up is given up by a single thread
-        for path in plugins:
+        for path in limits.plugins:
             registry.load_plugin(path)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ArenaWarning)
-            played = play.run(suite, files, tell)
+            played = job.run(suite, files, tell)
         allow_result()
         checkpoints.save(played.tensors, out / TENSORS)
         told: dict[str, Any] = {

@@ -71,8 +71,37 @@ class Played:
     facts: Facts = field(default_factory=Facts)
 
 
+class Job(ABC):
+    """What a player's process does."""
+
+    facts: ClassVar[type[Facts]] = Facts
+    """What the process may tell beside the result and its cost."""
+
+    @property
+    @abstractmethod
+    def id(self) -> str:
+        """What tells it from other jobs."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What is done, for the terminal."""
+
+    @abstractmethod
+    def shown(self) -> Self:
+        """The same job without what the player's process must not know: the only form that is sent there."""
+
+    @abstractmethod
+    def suite(self, files: Files) -> Suite:
+        """The suite as the player may see it. Runs in the player's process, before any code of the player's."""
+
+    @abstractmethod
+    def run(self, suite: Suite, files: Files, progress: Steps) -> Played:
+        """Run the player, in its process: loads no test split."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Play(ABC):
+class Play(Job):
     """One unit of work: a player runs in a process of its own, then the judge scores what it returned.
 
     A game subclasses it; everything that tells one game from another is here or in its records.
@@ -80,8 +109,6 @@ class Play(ABC):
 
     protocol: Protocol
     seed: int
-    facts: ClassVar[type[Facts]] = Facts
-    """What its player's process may tell beside the result and its cost."""
     after: tuple[str, ...] | None = None
     """Set for a play that may turn out to be needless: the plays, by id, that must be done before that is known."""
 
@@ -89,11 +116,6 @@ class Play(ABC):
     @abstractmethod
     def id(self) -> str:
         """SHA-256 of everything that decides the outcome, players' code aside."""
-
-    @property
-    @abstractmethod
-    def title(self) -> str:
-        """Who meets whom, for the terminal."""
 
     @property
     @abstractmethod
@@ -148,18 +170,10 @@ class Play(ABC):
         """What its player may see of the result that it starts from. Runs in the runner's process."""
         return checkpoints.load(given, dtype=None)
 
-    @abstractmethod
-    def shown(self) -> Self:
-        """The same play without what its player's process must not know: the only form that is sent there."""
-
     def suite(self, files: Files) -> Suite:
-        """The suite as its player may see it. Runs in the player's process, before any code of the player's."""
+        """The suite with the models and the training data of the player's side."""
         suite = suites.get(self.protocol.suite)
         return Confined(suite, {task: suite.finetuned(task) for task in self.models}, files.training)
-
-    @abstractmethod
-    def run(self, suite: Suite, files: Files, progress: Steps) -> Played:
-        """Run the player, in its process: loads no test split."""
 
     @abstractmethod
     def judge(self, result: Path, given: Path | None) -> dict[str, Any]:

@@ -1,0 +1,89 @@
+"""Inputs that a player may not write to: an operation in place is refused, and what slips by is found afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from bench import checkpoints
+from bench.errors import ArenaError
+from bench.game import Player, View
+from bench.registry import METHODS
+
+_IN_VIEWS = ("base", "released", "donors", "contributions")
+
+
+class WroteInput(ArenaError):
+    """A player wrote to a tensor, or to a dict, that it was handed."""
+
+
+@contextmanager
+def inputs_read_only(player: type[Player]) -> Iterator[None]:
+    """While it lasts, the player's method gets its inputs read-only.
+
+    Raises:
+        WroteInput: it wrote to one; from inside the method, or when that returns.
+    """
+    _, name = METHODS[player.kind]
+    method = getattr(player, name)
+
+    def watched(self: Player, *arguments: Any) -> Any:
+        handed = dict(_tensors(arguments))
+        before = checkpoints.fingerprint(handed)
+        with _Refuse(handed):
+            result = method(self, *arguments)
+        after = dict(_tensors(arguments))
+        if handed.keys() != after.keys() or checkpoints.fingerprint(after) != before:
+            changed = handed.keys() ^ after.keys() or {k for k, v in after.items() if v is not handed[k]}
+            raise WroteInput(_message(self, min(changed, default="a tensor")))
+        return result
+
+    setattr(player, name, watched)
+    try:
+        yield
+    finally:
+        setattr(player, name, method)
+
+
+def _message(player: Player, key: str) -> str:
+    return f"{player.name} wrote to its input {key!r}; make a new dict, and clone a tensor before changing it in place"
+
+
+def _tensors(value: object, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Every tensor that was handed over, under a name that says where it was."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, View):
+        for part in _IN_VIEWS:
+            yield from _tensors(getattr(value, part, None), f"view.{part}")
+    elif isinstance(value, Mapping | tuple | list):
+        pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, item in pairs:
+            yield from _tensors(item, f"{name}/{key}" if name else str(key))
+
+
+class _Refuse(TorchDispatchMode):
+    """Refuses operators that write to the memory of these tensors."""
+
+    def __init__(self, handed: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self._owner = {value.untyped_storage().data_ptr(): key for key, value in handed.items() if value.numel()}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = {argument.name: value for argument, value in zip(func._schema.arguments, args, strict=False)}
+        given |= kwargs or {}
+        for argument in func._schema.arguments:
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                for _, tensor in _tensors([given.get(argument.name)]):
+                    if (key := self._owner.get(tensor.untyped_storage().data_ptr())) is not None:
+                        raise WroteInput(
+                            f"{func.overloadpacket.__name__} wrote to the input {key!r}, which is read-only; "
+                            "clone a tensor before changing it in place"
+                        )
+        return func(*args, **(kwargs or {}))
