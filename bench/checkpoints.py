@@ -3,13 +3,16 @@
 import hashlib
 import os
 import tempfile
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn import Parameter
 
 from bench.errors import BadCheckpoint
 
@@ -83,14 +86,15 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def preflight(state: object, like: Mapping[str, Tensor], who: str) -> StateDict:
+def preflight(state: Any, like: Mapping[str, Tensor], who: str) -> StateDict:
     """Check that ``state`` is a drop-in replacement for ``like`` and return it.
 
     Raises:
         BadCheckpoint: it is not a dict of tensors, or keys, shapes, dtypes differ, or a value is not finite.
     """
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise BadCheckpoint(f"{who} returned {type(state).__name__}; return a dict of parameter name -> tensor")
+    # Not isinstance: a subclass may show one thing here and another to whoever stores it.
+    if type(state) not in (dict, OrderedDict) or not all(type(v) in (Tensor, Parameter) for v in state.values()):
+        raise BadCheckpoint(f"{who} returned {type(state).__name__}; return a plain dict of parameter name -> tensor")
     if missing := sorted(like.keys() - state.keys()):
         raise BadCheckpoint(f"{who} left out {_few(missing)}; return every key of the model it was given")
     if extra := sorted(state.keys() - like.keys()):

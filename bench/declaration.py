@@ -6,13 +6,16 @@ same name, config and traits take their place, which can be spelled and planned 
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from bench import registry
-from bench.errors import ArenaError
+from bench.errors import ArenaError, BadConfig
 from bench.game import Config, CostClass, Defense, Kind, Player, Stage, Tier
 
 Text = Annotated[str, Field(max_length=10_000)]
@@ -48,13 +51,19 @@ class Declaration(BaseModel):
     uploads: Annotated[int, Field(ge=1, le=100)]
 
 
-def declare(player: type[Player], source: str) -> Declaration:
-    """The declaration of a registered player, with its default config. Runs where its code may run.
+def declare_all(path: Path) -> tuple[Declaration, ...]:
+    """The declarations of every player that an imported file has registered. Runs where its code may run."""
+    source = hashlib.sha256(path.read_bytes()).hexdigest()
+    own = (player for player in registry.players() if player.__module__ == registry.plugin_module(path))
+    return tuple(declare(player, source) for player in own)
 
-    Raises:
-        BadConfig: a field of its config has no default.
-    """
-    example: Any = player()
+
+def declare(player: type[Player], source: str) -> Declaration:
+    """The declaration of a registered player with its default config, if it has one."""
+    try:
+        example: Any = player()
+    except BadConfig:  # an option has no default
+        example = player
     traits = {name: bool(getattr(player, name)) for name in _TRAITS if hasattr(player, name)}
     if isinstance(example, Defense):
         traits["preserves_function"] = example.claims_function
@@ -64,20 +73,18 @@ def declare(player: type[Player], source: str) -> Declaration:
         doc=player.__doc__ or "",
         paper=player.paper,
         source=source,
-        options=tuple(
-            Option(
-                name=name,
-                required=info.is_required(),
-                default=None if info.is_required() else to_jsonable_python(info.get_default(call_default_factory=True)),
-                meaning=info.description or "",
-            )
-            for name, info in player.Config.model_fields.items()
-        ),
-        tier=example.tier if isinstance(example, Stage) else Tier.DATA_FREE,
+        options=tuple(_option(name, info) for name, info in player.Config.model_fields.items()),
+        tier=example.tier if isinstance(example, Stage) else getattr(player, "base_tier", Tier.DATA_FREE),
         cost_class=getattr(player, "cost_class", CostClass.ELEMENTWISE),
         traits=traits,
         uploads=getattr(player, "uploads", 1),
     )
+
+
+def _option(name: str, info: FieldInfo) -> Option:
+    required = info.is_required()
+    default = None if required else to_jsonable_python(info.get_default(call_default_factory=True))
+    return Option(name=name, required=required, default=default, meaning=info.description or "")
 
 
 def stand_in(declaration: Declaration) -> type[Player]:

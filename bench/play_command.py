@@ -20,6 +20,7 @@ from rich.progress import (
 )
 
 from bench import board_command, registry, runner, suites, zoo
+from bench.declaration import declare_all
 from bench.errors import ArenaError
 from bench.executors.local import Limits, Watcher
 from bench.games.base import Job, Play
@@ -47,9 +48,13 @@ def run(options: Options, console: Console) -> int:
         suites.get(options.suite).prepare(progress)
         plays = track.plan(options)
     limits = Limits(
-        seconds=options.timeout, memory_gib=options.memory, threads=_threads(options.jobs), plugins=options.plugins
+        seconds=options.timeout,
+        memory_gib=options.memory,
+        threads=threads(options.jobs),
+        plugins=options.plugins,
+        declared=tuple(declared for path in options.plugins for declared in declare_all(path)),
     )
-    with _progress(track, plays, console) as (listener, watcher):
+    with shown(track, plays, console) as (listener, watcher):
         summary = runner.run(
             plays,
             options.records,
@@ -68,12 +73,13 @@ def run(options: Options, console: Console) -> int:
     return 1 if summary.failures else 0
 
 
-def _threads(jobs: int) -> int:
+def threads(jobs: int) -> int:
+    """How many threads each of ``jobs`` plays gets."""
     return max(1, (os.cpu_count() or 1) // jobs)
 
 
 @contextmanager
-def _progress(
+def shown(
     track: Track, plays: Sequence[Play], console: Console, every: float = 2.0
 ) -> Iterator[tuple[runner.Listener, Watcher]]:
     """A live matrix that fills in as records arrive; below it a bar, and one for every player that tells its steps."""

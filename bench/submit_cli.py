@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +12,7 @@ app = typer.Typer(no_args_is_help=True, help="Write, check and score a defense o
 new_app = typer.Typer(no_args_is_help=True, help="Write a documented, working template into this folder.")
 app.add_typer(new_app, name="new")
 
+CORES = os.cpu_count() or 1
 NameArgument = Annotated[str, typer.Argument(help="What the player is called, as in my-defense.")]
 TrackOption = Annotated[
     Literal["protection", "backdoor"],
@@ -49,6 +51,33 @@ def check(
 
     if not submit_command.check(target, console()):
         raise typer.Exit(1)
+
+
+@app.command()
+def score(
+    target: Annotated[str, typer.Argument(metavar="FILE[:NAME]", help="The file, and which of its players.")],
+    preset: Annotated[Literal["quick", "standard"], typer.Option(help="Matches and opponents.")] = "quick",
+    suite: Annotated[str, typer.Option(help="embedded or text.")] = "embedded",
+    pipeline: Annotated[
+        str | None, typer.Option(help="The whole attack or merger that the player is a stage of, if not the usual one.")
+    ] = None,
+    author: Annotated[list[str] | None, typer.Option(help="Who answers for it. Repeatable. [you]")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where the submission's folder is made. [leaderboard/submissions, or submissions]"),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Plays at a time; each gets its share of the cores.")] = CORES,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds that one player may take.")] = 600.0,
+    memory: Annotated[float, typer.Option(min=0.1, help="GiB that one player may allocate.")] = 4.0,
+) -> None:
+    """Play a defense against auto, or an attack against every defense, under a fresh key; write the submission."""
+    from bench import submit_command
+    from bench.console import console
+    from bench.executors.local import Limits
+
+    limits = Limits(seconds=timeout, memory_gib=memory)
+    wanted = submit_command.Wanted(preset, suite, pipeline, tuple(author or ()), out, jobs, limits)
+    raise typer.Exit(submit_command.score(target, wanted, console()))
 
 
 def _new(kind: str, name: str, as_class: bool) -> None:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import getpass
+import tempfile
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
-from bench.submit import gates, template
+from bench import runner, suites, zoo
+from bench.declaration import Declaration, stand_in
+from bench.errors import ArenaError
+from bench.executors.local import Limits, Slot
+from bench.play_command import shown, threads
+from bench.records import Record, write_text
+from bench.submit import gates, plan, ranking, template
+from bench.submit.plan import Entry
+from bench.submit.seal import Seal
+from bench.tracks import TRACKS
+from leaderboard.build import build
+from leaderboard.committed import BOARD, SUBMISSIONS
+from leaderboard.submission import write_submission
 
 _MARKS = {"passed": "[green]✓[/]", "failed": "[red]✗[/]", "skipped": "[dim]–[/]"}
 
@@ -51,4 +66,102 @@ def new(kind: str, name: str, as_class: bool, folder: Path, console: Console) ->
     console.print(
         f"  mergearena submit score {path.name}   [dim]# plays it, shows its rank, writes the submission[/]",
         highlight=False,
+    )
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How a player is to be scored."""
+
+    preset: str
+    suite: str
+    pipeline: str | None
+    authors: tuple[str, ...]
+    out: Path | None
+    jobs: int
+    limits: Limits
+
+
+def score(target: str, wanted: Wanted, console: Console) -> int:
+    """Play, show the row and its place, and write the submission; 1 if a play of the player's own failed, else 0.
+
+    Raises:
+        ArenaError: the file cannot be imported or registers no such player, there is a submission of that name, or
+            a file that is not the player's changed.
+    """
+    path, name = split(target)
+    seal = Seal()
+    player = _inspected(path, name)
+    stand_in(player)
+    entry = Entry.of(player, wanted.pipeline)
+    parent = wanted.out or (BOARD / SUBMISSIONS if BOARD.is_dir() else Path(SUBMISSIONS))
+    if (parent / player.name).exists():
+        raise ArenaError(f"{parent / player.name} exists; delete it to score {player.name} again, or choose --out")
+    folder = Path("runs") / "submit" / player.name
+    with zoo.progress(console) as progress:
+        suites.get(wanted.suite).prepare(progress)
+        plays = plan.planned(entry, wanted.suite, wanted.preset, _key(folder))
+    limits = replace(wanted.limits, threads=threads(wanted.jobs), plugins=(path,), declared=(player,))
+    track = TRACKS[entry.track]
+    with shown(track, plays, console) as (listener, watcher):
+        summary = runner.run(
+            plays, folder / "records", jobs=wanted.jobs, limits=limits, listener=listener, watcher=watcher
+        )
+    seal.check()
+    (folder / _KEY).unlink()
+    board = build(summary.records)
+    for part in track.shown(board):
+        console.print(part)
+    console.print(ranking.place(entry, board, ranking.committed(wanted.suite, BOARD / "leaderboard.json")))
+    failed = [record for record in summary.failures if player.source in record.provenance.code.values()]
+    for record in failed[:3]:
+        console.print(f"[red]{record.status}[/] {escape(record.title)}: {escape(record.reason or '')}", highlight=False)
+    if failed:
+        console.print("nothing was submitted: `mergearena submit check` may tell more")
+        return 1
+    written = _write(entry, path, parent, wanted.authors, summary.records)
+    console.print(f"submission: {written}   to add it to the board: commit this folder", highlight=False)
+    return 0
+
+
+_KEY = "key.txt"
+
+
+def _key(folder: Path) -> str:
+    """The key of a score that was interrupted, so that it goes on, or a fresh one."""
+    path = folder / _KEY
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(path, plan.fresh_key())
+    return path.read_text(encoding="utf-8")
+
+
+def _inspected(path: Path, name: str | None) -> Declaration:
+    """The one player asked for; the file is imported in a process of its own."""
+    if not path.is_file():
+        raise ArenaError(f"{path}: no such file; `mergearena submit new defense NAME` writes one to start from")
+    slot = Slot(replace(gates.TOYS, plugins=(path,)), lambda job, steps: None)
+    with tempfile.TemporaryDirectory() as scratch:
+        players, reason = gates.inspect(slot, path, Path(scratch))
+    if players is None:
+        raise ArenaError(reason)
+    chosen = [player for player in players if name in (None, player.name)]
+    if len(chosen) != 1:
+        names = ", ".join(player.name for player in players) or "none"
+        raise ArenaError(f"{path}: name one player, as in {path.name}:NAME; it registers: {names}")
+    return chosen[0]
+
+
+def _write(entry: Entry, path: Path, parent: Path, authors: tuple[str, ...], records: list[Record]) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    return write_submission(
+        parent,
+        kind="attack" if entry.attacks else "defense",
+        name=entry.player.name,
+        authors=authors or (getpass.getuser(),),
+        paper=entry.player.paper,
+        players=(entry.spelled,),
+        config={option.name: option.default for option in entry.player.options},
+        records=records,
+        code=path,
     )

@@ -21,6 +21,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from bench.declaration import Declaration
 from bench.executors import progress, result
 from bench.executors.result import Outcome, failure
 from bench.games.base import Files, Job, Play
@@ -43,6 +44,8 @@ class Limits:
     threads: int = 1
     plugins: tuple[Path, ...] = ()
     """Files that register players beyond the installed ones."""
+    declared: tuple[Declaration, ...] = ()
+    """Their players, for processes that do not import them: judges."""
     hidden: tuple[Path, ...] = ()
     """Files and folders that it must not read, beside the private ones of the suite."""
 

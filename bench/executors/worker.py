@@ -23,8 +23,9 @@ from typing import Any
 import torch
 
 import bench._torchvision  # noqa: F401  (before anything that imports torchvision)
-from bench import checkpoints, registry
+from bench import checkpoints, registry, suites
 from bench.cost import metered
+from bench.declaration import stand_in
 from bench.errors import ArenaError, ArenaWarning
 from bench.executors import progress
 from bench.executors.confinement import LARGEST_FILE, Fence, allow_result, confine
@@ -71,10 +72,8 @@ def play(job: Job, files: Files, out: Path, limits: Limits) -> None:
     tell = progress.Writer(out)
     try:
         suite = job.suite(files)
-        confine(
-            Fence(hidden=(*suite.private, *limits.hidden), readable=(*files.paths, *limits.plugins), own=out),
-            limits.memory_gib,
-        )
+        hidden = (*suites.private(), *suite.private, *limits.hidden)
+        confine(Fence(hidden, readable=(*files.paths, *limits.plugins), own=out), limits.memory_gib)
         torch.set_num_threads(limits.threads)  # only now: what is given up is given up by a single thread
         for path in limits.plugins:
             registry.load_plugin(path)
@@ -116,6 +115,8 @@ def judge(connection: Connection, limits: Limits) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
     _die_with_parent()
     torch.set_num_threads(limits.threads)
+    for declaration in limits.declared:
+        stand_in(declaration)
     while True:
         try:
             play, result, given = connection.recv()

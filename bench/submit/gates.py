@@ -89,7 +89,7 @@ def check(path: Path, name: str | None) -> Iterator[Gate]:
 def inspect(slot: Slot, path: Path, folder: Path) -> tuple[tuple[Declaration, ...] | None, str]:
     """The players that a file registers, or None and why it could not be imported."""
     out = scratch_folder(folder)
-    outcome = slot.run(Inspection.of(path), Files(), out)
+    outcome = slot.run(Inspection(path.absolute()), Files(), out)
     remove(out)
     if outcome.status != "ok":
         return None, outcome.reason or ""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
-from bench import registry, suites
+from bench import suites
 from bench.cost import Cost
-from bench.declaration import Declaration, declare
+from bench.declaration import Declaration, declare_all
 from bench.games.base import Facts, Files, Job, Played, Steps
 from bench.submit import toys
 from bench.suites import Suite
@@ -26,19 +25,13 @@ class Inspection(Job):
     """The import of one file, which is also the process's only plugin."""
 
     path: Path
-    source: str
-    """SHA-256 of the file, which the stand-ins of its players will carry."""
+    """Absolute."""
     facts: ClassVar[type[Facts]] = Found
-
-    @classmethod
-    def of(cls, path: Path) -> Self:
-        """The inspection of a file as it is now."""
-        return cls(path, hashlib.sha256(path.read_bytes()).hexdigest())
 
     @property
     def id(self) -> str:
-        """The file's hash."""
-        return self.source
+        """The file."""
+        return str(self.path)
 
     @property
     def title(self) -> str:
@@ -55,5 +48,4 @@ class Inspection(Job):
 
     def run(self, suite: Suite, files: Files, progress: Steps) -> Played:
         """Declare what the import has registered."""
-        own = [p for p in registry.players() if p.__module__ == registry.plugin_module(self.path)]
-        return Played({}, Cost(), Found(players=tuple(declare(player, self.source) for player in own)))
+        return Played({}, Cost(), Found(players=declare_all(self.path)))

@@ -1,8 +1,10 @@
 """Suites by name."""
 
 import difflib
+import os
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 
 from bench.errors import UnknownName
 from bench.suites.base import Split, Suite, Task
@@ -11,6 +13,18 @@ _SUITES = {
     "embedded": "bench.suites.images:EmbeddedSuite",
     "text": "bench.suites.text:TextSuite",
 }
+
+
+def private() -> tuple[Path, ...]:
+    """What no player may read of the suites above, whichever suite it plays on: data and fine-tuned models."""
+    here = Path(__file__).parent
+    models = (path for path in (here / "zoo").glob("*.safetensors") if path.stem != "base")
+    return (here / "data", *models, cache_folder())
+
+
+def cache_folder() -> Path:
+    """Where models are kept that are built on first use."""
+    return Path(os.environ.get("MERGEARENA_CACHE") or Path.home() / ".cache" / "mergearena")
 
 
 def names() -> tuple[str, ...]:

@@ -93,7 +93,7 @@ class Suite(ABC):
 
     @property
     def private(self) -> tuple[Path, ...]:
-        """Files and folders that no player may read: data, whose packs hold test splits, and fine-tuned models."""
+        """Files and folders that no player may read, beside those that come with this project: data and models."""
         return ()
 
     @abstractmethod

@@ -97,8 +97,8 @@ class EmbeddedSuite(Suite):
 
     @property
     def private(self) -> tuple[Path, ...]:
-        """The data packs, and every model but the base."""
-        return (embedded.DATA, *(self.zoo / f"{task}.safetensors" for task in self.tasks))
+        """Every model but the base."""
+        return tuple(self.zoo / f"{task}.safetensors" for task in self.tasks)
 
     def figures(self) -> dict[str, Any] | None:
         """The figures shipped beside the weights."""

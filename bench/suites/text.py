@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from bench import __version__, checkpoints
 from bench.checkpoints import StateDict
 from bench.errors import ArenaError, BadCheckpoint, UnsupportedArchitecture
-from bench.suites import text_data, text_zoo
+from bench.suites import cache_folder, text_data, text_zoo
 from bench.suites.base import Split, Suite
 from bench.suites.text_data import TASKS, TextTask
 
@@ -143,8 +143,8 @@ class TextSuite(Suite):
 
     @property
     def private(self) -> tuple[Path, ...]:
-        """The data packs and the fine-tuned models; the base comes from elsewhere."""
-        return (text_data.PACKS, self.zoo)
+        """The fine-tuned models; the base comes from elsewhere."""
+        return (self.zoo,)
 
     def figures(self) -> dict[str, Any] | None:
         """The figures measured after the build."""
@@ -176,8 +176,7 @@ class TextSuite(Suite):
     @cached_property
     def zoo(self) -> Path:
         """Where the fine-tuned models are."""
-        root = Path(os.environ.get("MERGEARENA_CACHE") or Path.home() / ".cache" / "mergearena")
-        return self._zoo or root / self.name / self.key
+        return self._zoo or cache_folder() / self.name / self.key
 
     @cached_property
     def key(self) -> str:

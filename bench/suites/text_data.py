@@ -18,7 +18,7 @@ from bench.suites.base import Split, Task
 if TYPE_CHECKING:
     from datasets import Dataset
 
-PACKS = Path(__file__).parent / "data" / "text"
+_PACKS = Path(__file__).parent / "data" / "text"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ TASKS: dict[str, TextTask] = {
 
 def read(task: TextTask, split: Split) -> tuple[list[str], list[int]]:
     """Texts and labels of one split."""
-    table = pq.read_table(PACKS / f"{task.pack}.parquet", columns=["text", "label"], filters=[("split", "==", split)])
+    table = pq.read_table(_PACKS / f"{task.pack}.parquet", columns=["text", "label"], filters=[("split", "==", split)])
     return table["text"].to_pylist(), table["label"].to_pylist()
 
 
@@ -113,6 +113,6 @@ def digest() -> str:
     """SHA-256 over the packs and the prompts: what a fine-tuned model depends on besides base and recipe."""
     total = hashlib.sha256()
     for task in TASKS.values():
-        total.update((PACKS / f"{task.pack}.parquet").read_bytes())
+        total.update((_PACKS / f"{task.pack}.parquet").read_bytes())
         total.update("\n".join(task.prompts).encode())
     return total.hexdigest()

@@ -1,0 +1,72 @@
+"""Where a scored player would stand among those of a board."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.game import Tier
+from bench.submit.plan import Entry
+from leaderboard.board import Leaderboard
+
+
+def place(entry: Entry, mine: Leaderboard, others: Leaderboard | None) -> str:
+    """One sentence: its score, and its place on ``others``, or among what was played along."""
+    board = others or mine
+    against = "on the committed board" if others else "among those played along"
+    if entry.track == "backdoor":
+        return _backdoor(entry, mine, board, against)
+    if entry.attacks:
+        scores = {row.attack: row.recovered for b in board.protection for row in b.attacks if row.uses_victim}
+        own = {row.attack: row.recovered for b in mine.protection for row in b.attacks}[entry.spelled]
+        return _sentence(entry, "recovers", own, scores, against, higher=True)
+    (row,) = [row for b in mine.protection for row in b.defenses if row.defense == entry.spelled]
+    if row.unranked_because:
+        return f"{entry.spelled} is not ranked: {row.unranked_because}"
+    own_interval = row.resistance[Tier.DATA_FREE]
+    rivals = [r for b in board.protection for r in b.defenses if r.rank is not None and r.defense != entry.spelled]
+    ahead = [r for r in rivals if r.resistance[Tier.DATA_FREE].mean > own_interval.mean]
+    ties = [r.defense for r in rivals if r.resistance[Tier.DATA_FREE].overlaps(own_interval)]
+    tied = f", tied with {', '.join(ties[:3])}{' and others' if len(ties) > 3 else ''}" if ties else ""
+    return (
+        f"{entry.spelled} resists {own_interval.mean:.1%} [{own_interval.low:.1%}, {own_interval.high:.1%}] data-free: "
+        f"place {len(ahead) + 1} of {len(rivals) + 1} {against}{tied}"
+    )
+
+
+def _backdoor(entry: Entry, mine: Leaderboard, board: Leaderboard, against: str) -> str:
+    if entry.attacks:
+        scores = {row.attack: row.asr for b in board.backdoor for row in b.contributors}
+        own = {row.attack: row.asr for b in mine.backdoor for row in b.contributors}[entry.spelled]
+        return _sentence(entry, "succeeds on", own, scores, against, higher=True)
+    scores = {r.defense: r.worst_asr.mean for b in board.backdoor for r in b.mergers if r.worst_asr}
+    mergers = {row.defense: row.worst_asr for b in mine.backdoor for row in b.mergers}
+    worst = mergers[entry.spelled]
+    return _sentence(entry, "lets through", worst.mean if worst else None, scores, against, higher=False)
+
+
+def _sentence(
+    entry: Entry, verb: str, own: float | None, scores: dict[str, float | None], against: str, *, higher: bool
+) -> str:
+    if own is None:
+        return f"{entry.spelled} has no score: none of its plays finished on a match that counts"
+    rivals = [score for name, score in scores.items() if name != entry.spelled and score is not None]
+    ahead = sum((score > own) if higher else (score < own) for score in rivals)
+    return f"{entry.spelled} {verb} {own:.1%}: place {ahead + 1} of {len(rivals) + 1} {against}"
+
+
+def committed(suite: str, path: Path) -> Leaderboard | None:
+    """The committed board's part on one suite, or None if there is none that can be read."""
+    if not path.is_file():
+        return None
+    try:
+        board = Leaderboard.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError:
+        return None
+    kept = _of(suite, board.protection), _of(suite, board.backdoor)
+    return board.model_copy(update={"protection": kept[0], "backdoor": kept[1]}) if any(kept) else None
+
+
+def _of(suite: str, boards: Sequence[object]) -> tuple[object, ...]:
+    return tuple(board for board in boards if getattr(board, "suite", None) == suite)
