@@ -29,16 +29,22 @@ def build_committed(folder: Path, console: Console) -> None:
     Raises:
         ArenaError: there is no record, or something is wrong with one.
     """
+    found = whole(folder)
+    if not found:
+        raise ArenaError(f"{folder}: no records there; `mergearena leaderboard publish --records DIR` adds some")
+    board = build(found)
+    for name, text in texts(board).items():
+        records.write_text(folder / name, text)
+    console.print(f"{len(found)} records; board: {folder / 'leaderboard.json'}, page: {folder / 'index.html'}")
+
+
+def whole(folder: Path) -> list[Record]:
+    """The records that count on a board with nothing wrong."""
     found = survey(folder)
     if found.problems:
         rest = f" ({len(found.problems) - 1} more; see `mergearena leaderboard check`)" if found.problems[1:] else ""
         raise ArenaError(f"{found.problems[0]}{rest}")
-    if not found.records:
-        raise ArenaError(f"{folder}: no records there; `mergearena leaderboard publish --records DIR` adds some")
-    board = build(found.records.values())
-    for name, text in texts(board).items():
-        records.write_text(folder / name, text)
-    console.print(f"{len(found.records)} records; board: {folder / 'leaderboard.json'}, page: {folder / 'index.html'}")
+    return list(found.records.values())
 
 
 def build_from(roots: Sequence[Path], out: Path, console: Console) -> None:

@@ -224,6 +224,17 @@ def leaderboard_publish(
         raise typer.Exit(1)
 
 
+@board_app.command("add")
+def leaderboard_add(
+    claims: Annotated[list[Path], typer.Argument(help="JSON files, each a pipeline or merged weights and a defense.")],
+    folder: BoardOption = Path("leaderboard"),
+) -> None:
+    """Try stronger attacks on known defenses, and add what they reach to the board as later evidence."""
+    from bench import evidence_command
+
+    evidence_command.add(claims, folder, _console())
+
+
 @auto_app.command("check")
 def auto_check(records: RecordsOption) -> None:
     """Compare what auto reaches with what every recorded attack together reaches, and their cost."""

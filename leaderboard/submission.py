@@ -36,6 +36,8 @@ from bench.records import Record
 FILE = "submission.json"
 RECORDS = "records"
 Kind = Literal["defense", "attack", "evaluation"]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+"""A folder's name: lower-case letters, digits, dots and dashes."""
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -66,8 +68,7 @@ class Submission(_Strict):
     schema_version: Literal[1] = 1
     kind: Kind
     """``defense``, ``attack``: a new player. ``evaluation``: known players, or merged weights, against known ones."""
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-    """The folder's name."""
+    name: Name
     authors: Annotated[tuple[str, ...], Field(min_length=1)]
     paper: str
     """Where the method comes from; empty for none."""
