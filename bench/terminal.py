@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.game import Tier
-from leaderboard.board import tied
 
 if TYPE_CHECKING:
     from bench.games.protection import Play
@@ -97,7 +96,7 @@ def render(board: SuiteBoard) -> RenderableType:
     title = f"{board.suite}: % of the victim's skill that each attack recovers (0 = the defense holds)"
     parts: list[RenderableType] = [
         *matrices(ordered, against, cells, title),
-        defense_table(board.defenses),
+        defense_table(board.defenses, board.ties),
         attack_table(board.attacks, letters(against)),
         match_table(board),
     ]
@@ -108,15 +107,14 @@ def render(board: SuiteBoard) -> RenderableType:
     return Group(*parts)
 
 
-def defense_table(rows: Sequence[DefensePart]) -> Table:
-    """The ranking of defenses."""
+def defense_table(rows: Sequence[DefensePart], ties: frozenset[str]) -> Table:
+    """The ranking of defenses; ``ties``: those that share their place."""
     table = Table(
         title="defenses, by resistance (95 % interval in the tier that ranks)", box=box.SIMPLE_HEAD, title_style="bold"
     )
     for name in ("rank", "defense", *Tier, "protected", "fidelity", "logits", "cost", "flags"):
         left = name in ("defense", "flags")
         table.add_column(name, justify="left" if left else "right", no_wrap=not left, **FOLDED.get(name, {}))
-    ties = tied(rows)
     for row in rows:
         resistances = [_interval(row.resistance.get(tier), tier is Tier.DATA_FREE) for tier in Tier]
         table.add_row(

@@ -172,6 +172,11 @@ class SuiteBoard(Part):
     flags: tuple[FlagPart, ...]
     failures: tuple[FailurePart, ...]
 
+    @property
+    def ties(self) -> frozenset[str]:
+        """The defenses that :func:`tied` finds."""
+        return tied(self.defenses)
+
 
 class ShareInterval(Part):
     """A share with its 95 % bootstrap interval over matches and seeds."""

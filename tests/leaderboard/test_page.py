@@ -144,7 +144,7 @@ def test_page_and_terminal_call_overlapping_neighbours_a_tie(board, bounds, rank
     changed = with_intervals(board, *bounds)
     rows = changed.protection[0].defenses
     assert [row[0] for row in Reader(render(changed)).tables["ranking"][1:]] == ranks
-    assert list(terminal.defense_table(rows).columns[0].cells) == ranks
+    assert list(terminal.defense_table(rows, tied(rows)).columns[0].cells) == ranks
     assert {row.defense for row, rank in zip(rows, ranks, strict=True) if "tie" in rank} == tied(rows)
 
 
