@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import secrets
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -97,10 +98,11 @@ def score(target: str, wanted: Wanted, console: Console) -> int:
     parent = wanted.out or (BOARD / SUBMISSIONS if BOARD.is_dir() else Path(SUBMISSIONS))
     if (parent / player.name).exists():
         raise ArenaError(f"{parent / player.name} exists; delete it to score {player.name} again, or choose --out")
-    folder = Path("runs") / "submit" / player.name
+    folder = Path("runs") / "submit"  # one for all, so that references are played once
+    key = folder / f"{player.name}.key"
     with zoo.progress(console) as progress:
         suites.get(wanted.suite).prepare(progress)
-        plays = plan.planned(entry, wanted.suite, wanted.preset, _key(folder))
+        plays = plan.planned(entry, wanted.suite, wanted.preset, _key(key))
     limits = replace(wanted.limits, threads=threads(wanted.jobs), plugins=(path,), declared=(player,))
     track = TRACKS[entry.track]
     with shown(track, plays, console) as (listener, watcher):
@@ -108,7 +110,7 @@ def score(target: str, wanted: Wanted, console: Console) -> int:
             plays, folder / "records", jobs=wanted.jobs, limits=limits, listener=listener, watcher=watcher
         )
     seal.check()
-    (folder / _KEY).unlink()
+    key.unlink()
     board = build(summary.records)
     for part in track.shown(board):
         console.print(part)
@@ -124,15 +126,11 @@ def score(target: str, wanted: Wanted, console: Console) -> int:
     return 0
 
 
-_KEY = "key.txt"
-
-
-def _key(folder: Path) -> str:
-    """The key of a score that was interrupted, so that it goes on, or a fresh one."""
-    path = folder / _KEY
+def _key(path: Path) -> str:
+    """A run key that nobody has seen, or, so that it goes on, that of a score that was interrupted."""
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(path, plan.fresh_key())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, secrets.token_hex(16))
     return path.read_text(encoding="utf-8")
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from bench import backdoor_presets, presets, suites
 from bench.declaration import Declaration
-from bench.games.base import Play
-from bench.tracks import TRACKS, Options
+from bench.games import backdoor, protection
+from bench.games.base import Play, protocol
+from bench.pipeline import parse_attack, parse_backdoor, parse_defense, parse_merger
 
+EXAMPLES = 256
+"""k: examples per task for the data tiers, as in official runs."""
+_REFERENCE_KEY = "references"
 _ALIGNED = "weight-matching+gauge-anchor"
 _AROUND = {
     "align": "{} > task-arithmetic",
@@ -27,59 +29,64 @@ class Entry:
     """A submitted player as it is scored."""
 
     player: Declaration
-    track: str
     spelled: str
     """The whole defense, attack or merger."""
+
+    @classmethod
+    def of(cls, player: Declaration, pipeline: str | None) -> Entry:
+        """The entry of a player, alone or in a pipeline of the submitter's."""
+        return cls(player, pipeline or _AROUND.get(player.kind, "{}").format(player.name))
+
+    @property
+    def track(self) -> str:
+        """The game it plays."""
+        return "backdoor" if self.player.kind in ("backdoor", "sanitize", "repair") else "protection"
 
     @property
     def attacks(self) -> bool:
         """Whether it is an attack."""
         return self.player.kind in ("align", "merge", "recover", "attack", "backdoor")
 
-    @classmethod
-    def of(cls, player: Declaration, pipeline: str | None) -> Entry:
-        """The entry of a player, alone or in a pipeline of the submitter's."""
-        track = "backdoor" if player.kind in ("backdoor", "sanitize", "repair") else "protection"
-        return cls(player, track, pipeline or _AROUND.get(player.kind, "{}").format(player.name))
-
 
 def planned(entry: Entry, suite: str, preset: str, key: str) -> Sequence[Play]:
-    """A defense meets ``auto``, an attack every defense; mergers and contributors meet each other."""
-    defenses: tuple[str, ...] = (entry.spelled,)
-    attacks: tuple[str, ...] = (entry.spelled,)
-    tasks = tuple(suites.get(suite).tasks)
-    if entry.track == "backdoor":
-        mirror = backdoor_presets.preset(preset, suite, tasks)
-        defenses, attacks = (mirror.mergers, attacks) if entry.attacks else (defenses, mirror.attacks)
-    elif entry.attacks:
-        grid = presets.preset(preset, suite, tasks)
-        along = tuple(a for a in grid.attacks if a not in presets.BASELINES)
-        defenses, attacks = grid.defenses, (*along, *attacks)
+    """A defense meets ``auto``, an attack every defense; mergers and contributors meet each other.
+
+    Raises:
+        ArenaError: the pipeline around a stage does not parse.
+    """
+    return (_backdoor if entry.track == "backdoor" else _protection)(entry, suite, preset, key)
+
+
+def _protection(entry: Entry, suite: str, preset: str, key: str) -> Sequence[Play]:
+    grid = presets.preset(preset, suite, tuple(suites.get(suite).tasks))
+    baselines = [attack for attack in grid.attacks if attack in presets.BASELINES]
+    cascade: tuple[str, ...] = ()
+    if entry.attacks:
+        defenses = grid.defenses
+        along = [attack for attack in grid.attacks if attack not in (*baselines, presets.AUTO_NAME)]
+        attacks = [*baselines, *along, entry.spelled]
     else:
-        attacks = (presets.REPRESENTATIVE[0], presets.AUTO_NAME)
-    options = Options(
-        track=entry.track,
-        suite=suite,
-        preset=preset,
-        defenses=defenses,
-        attacks=attacks,
-        matches=(),
-        malicious=1,
-        tier="labelled",
-        seeds=(),
-        jobs=1,
-        records=Path(),
-        out=Path(),
-        fresh=False,
-        timeout=0,
-        memory=0,
-        examples=256,
-        key=key,
-        plugins=(),
+        defenses, attacks, cascade = (entry.spelled,), [*baselines, presets.REPRESENTATIVE[0]], presets.AUTO
+    used = dict.fromkeys(task for match in grid.matches for task in match.tasks)
+    return protection.plan(
+        protocol(suite, used, key, EXAMPLES),
+        grid.matches,
+        grid.seeds,
+        [parse_defense(text) for text in defenses],
+        [parse_attack(text) for text in attacks],
+        [parse_attack(text) for text in cascade],
+        public=protocol(suite, used, _REFERENCE_KEY, EXAMPLES),
     )
-    return TRACKS[entry.track].plan(options)
 
 
-def fresh_key() -> str:
-    """A run key from which nobody knows the draws beforehand."""
-    return secrets.token_hex(16)
+def _backdoor(entry: Entry, suite: str, preset: str, key: str) -> Sequence[Play]:
+    grid = backdoor_presets.preset(preset, suite, tuple(suites.get(suite).tasks))
+    mergers, attacks = (grid.mergers, (entry.spelled,)) if entry.attacks else ((entry.spelled,), grid.attacks)
+    used = dict.fromkeys(task for match in grid.matches for task in match.tasks)
+    return backdoor.plan(
+        protocol(suite, used, key, EXAMPLES),
+        grid.matches,
+        grid.seeds,
+        [parse_backdoor(text) for text in attacks],
+        [parse_merger(text) for text in mergers],
+    )

@@ -165,12 +165,16 @@ def plan(
     defenses: Sequence[Chain],
     attacks: Sequence[Pipeline],
     cascade: Sequence[Pipeline] = (),
+    public: Protocol | None = None,
 ) -> list[Play]:
     """The grid as plays, in the order to run them: references first, so that scores appear as soon as they can.
 
     ``none`` is always played, since it sets the ceiling; so is every baseline, once per match and seed. Releases are
     shared between matches with the same victim. The pipelines of ``cascade`` meet a defense one after the other, for
     as long as :func:`settled` says that there is something left to recover; all of them meet ``none``.
+
+    Nothing that is played against ``none`` is secret: with a protocol of their own, ``public``, such plays can be
+    shared by runs whose keys differ.
     """
     spelled = dict.fromkeys(["none", *(chain.spelling for chain in defenses)])
     baselines = [pipeline for pipeline in attacks if not pipeline.uses_victim]
@@ -183,12 +187,12 @@ def plan(
 
     for match in matches:
         for seed in seeds:
-            of_none = Play(protocol=protocol, victim=match.victim, seed=seed, defense="none")
+            of_none = Play(protocol=public or protocol, victim=match.victim, seed=seed, defense="none")
             put(of_none)
             everything = [*(pipeline.spelling for pipeline in baselines), *against, *steps]
             references = [put(replace(of_none, donors=match.donors, attack=a)) for a in dict.fromkeys(everything)]
             for defense in spelled:
-                release = replace(of_none, defense=defense)
+                release = of_none if defense == "none" else replace(of_none, protocol=protocol, defense=defense)
                 put(release)
                 done = [put(replace(release, donors=match.donors, attack=attack)) for attack in against]
                 for step in steps if defense != "none" else ():
