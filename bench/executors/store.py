@@ -30,10 +30,11 @@ class Store:
     def files(self, play: Play) -> Files:
         """What a play's player may read, made if it is not there."""
         suite, given = suites.get(play.protocol.suite), self.given(play)
-        kind = f"{'labelled' if play.labelled else 'unlabelled'}.{play.protocol.examples}.{play.seed}"
-        drawn = {task: self._kept(f"{kind}.{task}", partial(_examples, play.draw, task)) for task in play.reads}
+        whole = f"training.{suite.name}"
+        part = f"{'labelled' if play.labelled else 'unlabelled'}.{suite.name}.{play.protocol.examples}.{play.seed}"
+        drawn = {task: self._kept(f"{part}.{task}", partial(_examples, play.draw, task)) for task in play.reads}
         training = {
-            task: self._kept(f"training.{task}", partial(_examples, suite.load, task, "train")) for task in play.trains
+            task: self._kept(f"{whole}.{task}", partial(_examples, suite.load, task, "train")) for task in play.trains
         }
         if given is not None and play.needs is not None and play.offers_part:
             given = self._kept(f"offered.{play.needs.id}", partial(play.offered, given))

@@ -27,7 +27,7 @@ from bench.submit.inspection import Found, Inspection
 from bench.submit.seal import Seal
 from bench.submit.trial import EXAMPLES, trial
 
-TOYS = Limits(seconds=20.0, memory_gib=2.0)
+TOYS = Limits(seconds=30.0, memory_gib=2.0)
 """What a player may use on a toy, where an honest one takes a second."""
 _KEYS = ("check", "another key")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from torch import Tensor
@@ -76,14 +77,20 @@ class _Refuse(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        given = {argument.name: value for argument, value in zip(func._schema.arguments, args, strict=False)}
-        given |= kwargs or {}
-        for argument in func._schema.arguments:
-            if argument.alias_info is not None and argument.alias_info.is_write:
-                for _, tensor in _tensors([given.get(argument.name)]):
-                    if (key := self._owner.get(tensor.untyped_storage().data_ptr())) is not None:
-                        raise WroteInput(
-                            f"{func.overloadpacket.__name__} wrote to the input {key!r}, which is read-only; "
-                            "clone a tensor before changing it in place"
-                        )
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        for place, name in _written(func):
+            value = kwargs.get(name) if name in kwargs else args[place] if place < len(args) else None
+            for _, tensor in _tensors([value]):
+                if (key := self._owner.get(tensor.untyped_storage().data_ptr())) is not None:
+                    raise WroteInput(
+                        f"{func.overloadpacket.__name__} wrote to the input {key!r}, which is read-only; "
+                        "clone a tensor before changing it in place"
+                    )
+        return func(*args, **kwargs)
+
+
+@cache
+def _written(func: Any) -> tuple[tuple[int, str], ...]:
+    """The places and names of the arguments that an operator writes to."""
+    arguments = enumerate(func._schema.arguments)
+    return tuple((i, a.name) for i, a in arguments if a.alias_info is not None and a.alias_info.is_write)

@@ -1,4 +1,4 @@
-"""Whether anything changed that no submission may change: the package, its data and models, the committed records."""
+"""Whether anything changed that no submission may change: data, models and committed records, and the package."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-import bench
 from bench.errors import ArenaError
+from bench.executors import confinement
 
-PACKAGE = Path(bench.__file__).resolve().parent.parent
-_OURS = ("bench", "attacks", "defenses", "leaderboard")
+PACKAGE = Path(__file__).resolve().parents[2]
+_ALWAYS = ("bench/suites/data", "bench/suites/zoo", "leaderboard/records", "leaderboard/submissions")
+_PACKAGE = ("bench", "attacks", "defenses", "leaderboard")
 
 
 class Seal:
-    """The hashes of everything below some folders, to be compared later."""
+    """The hashes of files, to be compared later.
+
+    Where the kernel keeps players from writing at all, that goes for data, models and the committed board. Where it
+    does not, it is the only guard, and goes for the package, too.
+    """
 
     def __init__(self, *more: Path) -> None:
-        """Seal the package and a board's records, and ``more``."""
-        self._roots = tuple(dict.fromkeys((*(PACKAGE / name for name in _OURS), *more)))
+        """Seal these and ``more``."""
+        guarded = _ALWAYS if confinement.supported() is None else _PACKAGE
+        self._roots = tuple(dict.fromkeys((*(PACKAGE / name for name in guarded), *more)))
         self._before = _hashes(self._roots)
 
     def check(self) -> None:
