@@ -7,6 +7,8 @@ same name, config and traits take their place, which can be spelled and planned 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -113,6 +115,20 @@ def stand_in(declaration: Declaration) -> type[Player]:
     player: type[Player] = type(declaration.name, (parent,), body)
     registry.register(declaration.kind)(declaration.name)(player)
     return player
+
+
+@contextmanager
+def standing_in(declaration: Declaration) -> Iterator[None]:
+    """A stand-in for as long as it lasts.
+
+    Raises:
+        ArenaError: another player has its name.
+    """
+    player = stand_in(declaration)
+    try:
+        yield
+    finally:
+        registry.forget(player)
 
 
 _TRAITS = get_args(get_args(Declaration.model_fields["traits"].annotation)[0])

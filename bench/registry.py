@@ -97,6 +97,12 @@ def _add(name: str, kind: Kind, player: type[Player]) -> None:
     _players[name] = player
 
 
+def forget(player: type[Player]) -> None:
+    """Take a player out again: its name is free, and what was parsed with it stays as it is."""
+    if _players.get(player.name) is player:
+        del _players[player.name]
+
+
 @cache
 def load() -> None:
     """Import every entry point once. One that fails is noted in :func:`broken` and stops nothing."""

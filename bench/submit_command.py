@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import secrets
-import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from rich.markup import escape
 from bench import runner, suites, zoo
 from bench.declaration import Declaration, stand_in
 from bench.errors import ArenaError
-from bench.executors.local import Limits, Slot
+from bench.executors.local import Limits
 from bench.play_command import shown, threads
 from bench.records import Record, write_text
 from bench.submit import gates, plan, ranking, template
@@ -48,7 +47,8 @@ def check(target: str, console: Console) -> bool:
                 if gate.remedy:
                     console.print(f"     [bold]remedy:[/] {escape(gate.remedy)}", highlight=False)
             status.update("playing on toys")
-    verdict = f"[red]{failed} gates failed[/]" if failed else "[green]every gate passed[/]"
+    wrong = "[red]1 gate failed[/]" if failed == 1 else f"[red]{failed} gates failed[/]"
+    verdict = wrong if failed else "[green]every gate passed[/]"
     console.print(f"\n{verdict} in {time.monotonic() - began:.0f} s", highlight=False)
     return not failed
 
@@ -138,9 +138,7 @@ def _inspected(path: Path, name: str | None) -> Declaration:
     """The one player asked for; the file is imported in a process of its own."""
     if not path.is_file():
         raise ArenaError(f"{path}: no such file; `mergearena submit new defense NAME` writes one to start from")
-    slot = Slot(replace(gates.TOYS, plugins=(path,)), lambda job, steps: None)
-    with tempfile.TemporaryDirectory() as scratch:
-        players, reason = gates.inspect(slot, path, Path(scratch))
+    players, reason = gates.inspect(path)
     if players is None:
         raise ArenaError(reason)
     chosen = [player for player in players if name in (None, player.name)]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from bench import checkpoints, presets, suites
-from bench.declaration import Declaration
+from bench.declaration import Declaration, standing_in
 from bench.errors import ArenaError
 from bench.executors.confinement import supported
 from bench.executors.local import Limits, Slot, remove, scratch_folder
@@ -73,31 +73,33 @@ def check(path: Path, name: str | None) -> Iterator[Gate]:
     if not path.is_file():
         raise ArenaError(f"{path}: no such file; `mergearena submit new defense NAME` writes one to start from")
     seal = Seal()
-    with tempfile.TemporaryDirectory() as scratch:
-        slot = Slot(replace(TOYS, plugins=(path,)), lambda job, steps: None)
+    players = yield from _imports(path)
+    player = None if players is None else (yield from _registered(players, name, path))
+    if player is not None:
+        yield _documented(player)
+        slot = Slot(replace(TOYS, plugins=(path,), declared=(player,)), lambda job, steps: None)
         try:
-            players = yield from _imports(slot, path, Path(scratch))
-            player = None if players is None else (yield from _registered(players, name, path))
-            if player is not None:
-                yield _documented(player)
+            with tempfile.TemporaryDirectory() as scratch, standing_in(player):
                 yield from _played(slot, player, Path(scratch))
         finally:
             slot.close()
     yield _sealed(seal)
 
 
-def inspect(slot: Slot, path: Path, folder: Path) -> tuple[tuple[Declaration, ...] | None, str]:
-    """The players that a file registers, or None and why it could not be imported."""
-    out = scratch_folder(folder)
-    outcome = slot.run(Inspection(path.absolute()), Files(), out)
-    remove(out)
+def inspect(path: Path) -> tuple[tuple[Declaration, ...] | None, str]:
+    """The players that a file registers, or None and why it could not be imported. It is imported in a process of its
+    own.
+    """
+    slot = Slot(replace(TOYS, plugins=(path,)), lambda job, steps: None)
+    with tempfile.TemporaryDirectory() as out:
+        outcome = slot.run(Inspection(path.absolute()), Files(), Path(out))
     if outcome.status != "ok":
         return None, outcome.reason or ""
     return Found(players=outcome.fields["players"]).players, ""
 
 
-def _imports(slot: Slot, path: Path, folder: Path) -> Generator[Gate, None, tuple[Declaration, ...] | None]:
-    players, reason = inspect(slot, path, folder)
+def _imports(path: Path) -> Generator[Gate, None, tuple[Declaration, ...] | None]:
+    players, reason = inspect(path)
     title = "imports alone, in a process of its own"
     if players is None:
         remedy = "import what it needs at its top, from this project, its dependencies or the standard library"
