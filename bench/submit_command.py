@@ -5,13 +5,14 @@ from __future__ import annotations
 import getpass
 import secrets
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 
-from bench import runner, suites, zoo
+from bench import runner, suites, terminal, zoo
 from bench.declaration import Declaration, stand_in
 from bench.errors import ArenaError
 from bench.executors.local import Limits
@@ -21,6 +22,7 @@ from bench.submit import gates, plan, ranking, template
 from bench.submit.plan import Entry
 from bench.submit.seal import Seal
 from bench.tracks import TRACKS
+from leaderboard.board import Leaderboard
 from leaderboard.build import build
 from leaderboard.committed import BOARD, SUBMISSIONS
 from leaderboard.submission import write_submission
@@ -112,7 +114,7 @@ def score(target: str, wanted: Wanted, console: Console) -> int:
     seal.check()
     key.unlink()
     board = build(summary.records)
-    for part in track.shown(board):
+    for part in _parts(entry, board):
         console.print(part)
     console.print(ranking.place(entry, board, ranking.committed(wanted.suite, BOARD / "leaderboard.json")))
     failed = [record for record in summary.failures if player.source in record.provenance.code.values()]
@@ -124,6 +126,23 @@ def score(target: str, wanted: Wanted, console: Console) -> int:
     written = _write(entry, path, parent, wanted.authors, summary.records)
     console.print(f"submission: {written}   to add it to the board: commit this folder", highlight=False)
     return 0
+
+
+def _parts(entry: Entry, board: Leaderboard) -> Iterator[RenderableType]:
+    """What of a board concerns the player; in the protection track without references and flags of others."""
+    if entry.track == "backdoor":
+        yield from TRACKS[entry.track].shown(board)
+        return
+    for suite in board.protection:
+        against = [row for row in suite.attacks if row.uses_victim]
+        named = terminal.letters([row.attack for row in against])
+        cells = {(cell.defense, cell.attack): cell for cell in suite.cells}
+        title = f"{suite.suite}: % of the victim's skill that each attack recovers (0 = the defense holds)"
+        yield from terminal.matrices([row.defense for row in suite.defenses], list(named), cells, title)
+        yield terminal.attack_table(against, named)
+        yield terminal.defense_table(
+            [row for row in suite.defenses if entry.attacks or row.defense == entry.spelled], suite.ties
+        )
 
 
 def _key(path: Path) -> str:
