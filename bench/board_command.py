@@ -18,7 +18,7 @@ from leaderboard import publish as publishing
 from leaderboard.board import Leaderboard
 from leaderboard.build import build, texts, to_json
 from leaderboard.check import check as problems_of
-from leaderboard.committed import Problem, survey
+from leaderboard.committed import Committed, Problem, survey
 from leaderboard.page import render
 from leaderboard.publish import Changes
 
@@ -30,21 +30,24 @@ def build_committed(folder: Path, console: Console) -> None:
         ArenaError: there is no record, or something is wrong with one.
     """
     found = whole(folder)
-    if not found:
+    if not found.records:
         raise ArenaError(f"{folder}: no records there; `mergearena leaderboard publish --records DIR` adds some")
-    board = build(found)
-    for name, text in texts(board).items():
+    for name, text in texts(found.board()).items():
         records.write_text(folder / name, text)
-    console.print(f"{len(found)} records; board: {folder / 'leaderboard.json'}, page: {folder / 'index.html'}")
+    console.print(f"{len(found.records)} records; board: {folder / 'leaderboard.json'}, page: {folder / 'index.html'}")
 
 
-def whole(folder: Path) -> list[Record]:
-    """The records that count on a board with nothing wrong."""
+def whole(folder: Path) -> Committed:
+    """What a board is built from.
+
+    Raises:
+        ArenaError: something is wrong with it.
+    """
     found = survey(folder)
     if found.problems:
         rest = f" ({len(found.problems) - 1} more; see `mergearena leaderboard check`)" if found.problems[1:] else ""
         raise ArenaError(f"{found.problems[0]}{rest}")
-    return list(found.records.values())
+    return found
 
 
 def build_from(roots: Sequence[Path], out: Path, console: Console) -> None:

@@ -14,7 +14,6 @@ from bench.errors import ArenaError
 from bench.executors.local import Limits
 from leaderboard import evidence
 from leaderboard.board import IntervalPart, Leaderboard
-from leaderboard.build import build
 from leaderboard.committed import SUBMISSIONS
 from leaderboard.evidence import Claim, read_claim
 from leaderboard.submission import write_submission
@@ -35,7 +34,7 @@ def add(claims: Sequence[Path], folder: Path, console: Console) -> None:
         if home.exists():
             raise ArenaError(f"{home}: there is a submission of that name; choose another")
         before = whole(folder)
-        targets = evidence.targets(claim, path.parent, before)
+        targets = evidence.targets(claim, path.parent, before.records.values())
         plays = [play for t in targets for play in ((t.release,) if t.weights else (t.release, t.attack))]
         with console.status(f"playing {claim.spelling} against {claim.defense} on {len(targets)} matches and seeds"):
             summary = runner.run(
@@ -55,7 +54,7 @@ def add(claims: Sequence[Path], folder: Path, console: Console) -> None:
             config={},
             records=found,
         )
-        _compare(build(before), build(whole(folder)), claim, console)
+        _compare(before.board(), whole(folder).board(), claim, console)
         build_committed(folder, console)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 
@@ -16,7 +16,9 @@ from bench.games import backdoor, protection
 from bench.games.base import Play, protocol
 from bench.pipeline import Pipeline, parse_attack, parse_backdoor, parse_defense, parse_merger
 from bench.registry import players
-from leaderboard.board import Leaderboard
+
+if TYPE_CHECKING:
+    from leaderboard.board import Leaderboard
 
 
 @dataclass(frozen=True, kw_only=True)

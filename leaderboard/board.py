@@ -154,7 +154,12 @@ class ProtocolPart(Part):
     keys: tuple[str, ...]
     seeds: tuple[int, ...]
     devices: tuple[str, ...]
+    python: tuple[str, ...]
     packages: dict[str, tuple[str, ...]]
+    code: dict[str, tuple[str, ...]]
+    """Player -> SHA-256 of its source file."""
+    checkpoints: dict[str, tuple[str, ...]]
+    """Model -> SHA-256 of its weights."""
     dates: tuple[str, str]
     """First and last."""
     records: int
@@ -266,12 +271,28 @@ class BackdoorBoard(Part):
     failures: tuple[FailurePart, ...]
 
 
+class SubmissionPart(Part):
+    """What somebody submitted, and who answers for it."""
+
+    name: str
+    kind: str
+    """``defense``, ``attack``, or ``evaluation``: later evidence on known defenses."""
+    authors: tuple[str, ...]
+    paper: str
+    date: str
+    players: tuple[str, ...]
+    """As spelled on the board."""
+    code: str | None
+    """SHA-256 of the file that registers them."""
+
+
 class Leaderboard(Part):
     """The whole board: one board per track and suite."""
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     protection: tuple[SuiteBoard, ...]
     backdoor: tuple[BackdoorBoard, ...] = ()
+    submissions: tuple[SubmissionPart, ...] = ()
 
 
 def tied(rows: Sequence[DefensePart]) -> frozenset[str]:

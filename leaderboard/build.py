@@ -12,22 +12,29 @@ from bench.games import backdoor, protection
 from bench.records import Record
 from bench.scoring import group
 from leaderboard.backdoor import backdoor_board
-from leaderboard.board import Leaderboard
+from leaderboard.board import Leaderboard, SubmissionPart
 from leaderboard.page import render
 from leaderboard.rows import suite_board
+from leaderboard.submission import Submission
 
 SCHEMA = Path(__file__).with_name("schema.json")
 
 
-def build(records: Iterable[Record]) -> Leaderboard:
-    """The board of these records."""
+def build(records: Iterable[Record], submissions: Iterable[Submission] = ()) -> Leaderboard:
+    """The board of these records, some of which came with submissions."""
     ordered = sorted(records, key=lambda r: r.id)
     protected = group((r for r in ordered if isinstance(r, protection.Record)), lambda r: r.suite)
     merged = group((r for r in ordered if isinstance(r, backdoor.Record)), lambda r: r.suite)
     return Leaderboard(
         protection=tuple(suite_board(name, protected[name]) for name in sorted(protected)),
         backdoor=tuple(backdoor_board(name, merged[name]) for name in sorted(merged)),
+        submissions=tuple(_submission(s) for s in sorted(submissions, key=lambda s: s.name)),
     )
+
+
+def _submission(submission: Submission) -> SubmissionPart:
+    shared = submission.model_dump(include=SubmissionPart.model_fields.keys() - {"code"})
+    return SubmissionPart(**shared, code=submission.code.sha256 if submission.code else None)
 
 
 def to_json(board: Leaderboard) -> str:

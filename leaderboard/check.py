@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from leaderboard.build import build, texts
+from leaderboard.build import texts
 from leaderboard.committed import Problem, survey
 
 
@@ -13,7 +13,7 @@ def check(folder: Path) -> list[Problem]:
     found = survey(folder)
     if found.problems:
         return found.problems  # a board of bad records would be stale as well, which tells nothing new
-    expected = texts(build(found.records.values()))
+    expected = texts(found.board())
     present = {name: (folder / name).read_bytes() for name in expected if (folder / name).is_file()}
     if not found.records and not present:
         return []

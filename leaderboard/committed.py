@@ -13,6 +13,8 @@ from bench import record_text
 from bench import records as storage
 from bench.errors import BadRecord
 from bench.records import Record
+from leaderboard.board import Leaderboard
+from leaderboard.build import build
 from leaderboard.submission import FILE, RECORDS, BadSubmission, Submission, read_submission, sha256
 
 BOARD = Path("leaderboard")
@@ -39,7 +41,12 @@ class Committed:
 
     records: dict[Path, Record] = field(default_factory=dict)
     """Those that count, by their files."""
+    submissions: list[Submission] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+
+    def board(self) -> Leaderboard:
+        """Their board."""
+        return build(self.records.values(), self.submissions)
 
 
 def survey(folder: Path) -> Committed:
@@ -59,6 +66,7 @@ def survey(folder: Path) -> Committed:
         except BadSubmission as error:
             found.problems.append(Problem(home / FILE, error.problem, error.remedy))
             continue
+        found.submissions.append(submission)
         found.problems += _unfit(home, submission)
         paths = [home / RECORDS / name for name in sorted(submission.records)]
         present = [path for path in paths if path.is_file()]

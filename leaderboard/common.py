@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
 from bench.cost import Cost
@@ -13,16 +13,27 @@ from leaderboard.board import ProtocolPart
 def protocol(records: Sequence[Record]) -> ProtocolPart:
     """What was held fixed, and what ran."""
     provenance = [r.provenance for r in records]
-    names = sorted({name for p in provenance for name in p.packages})
     return ProtocolPart(
         examples=tuple(sorted({r.examples for r in records})),
         keys=tuple(sorted({r.key for r in records})),
         seeds=tuple(sorted({r.seed for r in records})),
         devices=tuple(sorted({p.device for p in provenance})),
-        packages={n: tuple(sorted({p.packages[n] for p in provenance if n in p.packages})) for n in names},
+        python=tuple(sorted({p.python for p in provenance})),
+        packages=_values(p.packages for p in provenance),
+        code=_values(p.code for p in provenance),
+        checkpoints=_values(p.checkpoints for p in provenance),
         dates=(min(p.date for p in provenance), max(p.date for p in provenance)),
         records=len(records),
     )
+
+
+def _values(tables: Iterable[Mapping[str, str]]) -> dict[str, tuple[str, ...]]:
+    """Name -> every value that it has in some table."""
+    found: dict[str, set[str]] = {}
+    for table in tables:
+        for name, value in table.items():
+            found.setdefault(name, set()).add(value)
+    return {name: tuple(sorted(found[name])) for name in sorted(found)}
 
 
 def mean(values: Iterable[float]) -> float | None:

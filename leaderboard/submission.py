@@ -90,12 +90,14 @@ class Submission(_Strict):
         return self
 
     def counts(self, record: Record) -> bool:
-        """Whether one of its records belongs on the board: what the submitted code took part in, or, of an evaluation,
-        every attack. The others are what it was measured against, which the board has official records of.
+        """Whether one of its records belongs on the board: a play of what is submitted, by the submitted code.
+
+        The others are what it was measured against, which the board has official records of.
         """
-        if self.code is None:
-            return record.kind != "release"
-        return self.code.sha256 in record.provenance.code.values()
+        side = "defense" if self.kind == "defense" else "attack"
+        if getattr(record, side) not in self.players:
+            return False
+        return self.code is None or self.code.sha256 in record.provenance.code.values()
 
 
 def write_submission(

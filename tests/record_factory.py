@@ -11,8 +11,8 @@ NAIVE = "identity > task-arithmetic"
 ALIGNED = "weight-matching > ties"
 
 _PROVENANCE = Provenance(
-    code={"none": "0" * 64},
-    checkpoints={"base": "1" * 64},
+    code={"none": "c" * 64},
+    checkpoints={"base": "b" * 64},
     packages={"torch": "1.2.3"},
     python="1.2.3",
     device="cpu",

@@ -6,7 +6,7 @@ import pytest
 
 from bench import records
 from leaderboard.submission import BadSubmission, read_submission, sha256, write_submission
-from record_factory import make_record
+from record_factory import NAIVE, make_record
 
 FIELDS = {
     "kind": "defense",
@@ -71,10 +71,22 @@ def test_a_submission_that_is_no_submission_is_named(tmp_path):
         read_submission(tmp_path)
 
 
-def test_what_the_submitted_code_took_part_in_counts(tmp_path, code):
-    folder = write_submission(tmp_path, **FIELDS, records=[], code=code)
-    found = read_submission(folder)
-    ours, reference = make_record(defense="shuffle"), make_record()
-    provenance = ours.provenance.model_copy(update={"code": {"shuffle": sha256(code)}})
-    assert found.counts(ours.model_copy(update={"provenance": provenance}))
-    assert not found.counts(reference)
+def test_what_counts_is_spelled_as_submitted_and_played_by_the_submitted_code(tmp_path, code):
+    found = read_submission(write_submission(tmp_path, **FIELDS, records=[], code=code))
+
+    def record(source, **changes):
+        made = make_record(**changes)
+        return made.model_copy(update={"provenance": made.provenance.model_copy(update={"code": {"shuffle": source}})})
+
+    assert found.counts(record(sha256(code), defense="shuffle"))
+    assert found.counts(record(sha256(code), defense="shuffle", attack=None))
+    assert not found.counts(record("0" * 64, defense="shuffle"))
+    assert not found.counts(record(sha256(code)))  # none would move what every defense is measured against
+
+
+def test_what_an_evaluation_is_measured_on_does_not_count(tmp_path):
+    fields = FIELDS | {"kind": "evaluation", "players": (NAIVE,)}
+    found = read_submission(write_submission(tmp_path, **fields, records=[]))
+    assert found.counts(make_record(defense="params"))
+    assert not found.counts(make_record(defense="params", attack=None))
+    assert not found.counts(make_record(defense="params", attack="identity > average"))
