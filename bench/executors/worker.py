@@ -98,7 +98,8 @@ def play(job: Job, files: Files, out: Path, limits: Limits) -> None:
 def _failed(error: Exception, limits: Limits) -> dict[str, Any]:
     """What to tell of an exception."""
     text = _line(error)
-    number = error.errno if isinstance(error, OSError) else None
+    behind = error if error.__cause__ is None else error.__cause__  # what an import raised, say
+    number = behind.errno if isinstance(behind, OSError) else None
     if isinstance(error, MemoryError) or "allocate memory" in text or "alloc_cpu" in text:
         return {"status": "memory", "reason": f"ran out of its {limits.memory_gib:g} GiB of memory: {text}"}
     if not isinstance(error, ArenaError):

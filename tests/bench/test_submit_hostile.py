@@ -12,7 +12,7 @@ from bench.executors import confinement
 from bench.executors.local import Limits, Slot
 from bench.executors.store import Store
 from bench.games import base, protection
-from bench.submit import toys
+from bench.submit import gates, toys
 
 pytestmark = pytest.mark.skipif(confinement.supported() is not None, reason="this system cannot confine players")
 
@@ -103,3 +103,30 @@ def left_behind(folder):
             if entry.name.isdigit() and (entry / "cwd").readlink().is_relative_to(folder):
                 found.append(entry.name)
     return found
+
+
+AT_IMPORT = {
+    "import os\nos._exit(0)\n": "without a result (exit code 0)",
+    "while True:\n    pass\n": "did not finish",
+    "import bench.scoring\nopen(bench.scoring.__file__, 'a')\n": "writes to its working folder alone",
+    "open('result.json', 'w').write('{')\nimport os\nos._exit(0)\n": "a result that is none",
+}
+
+
+@pytest.mark.parametrize("text", AT_IMPORT)
+def test_what_misbehaves_when_it_is_imported_fails_the_first_gates(text, tmp_path, monkeypatch):
+    monkeypatch.setattr(gates, "TOYS", Limits(seconds=3.0))
+    path = tmp_path / "hostile.py"
+    path.write_text(text)
+    before = hashes()
+    first = next(gate for gate in gates.check(path, None) if gate.status == "failed")
+    assert AT_IMPORT[text] in first.detail
+    assert hashes() == before
+
+
+def test_an_attack_is_shown_neither_the_run_key_nor_labels_beyond_its_tier():
+    held = base.protocol(SUITE, ("a", "b"), "secret", examples=8)
+    one = protection.Play(protocol=held, victim="a", donors=("b",), seed=0, defense="none", attack="adamerging")
+    assert one.pipeline.tier == "unlabelled"
+    assert "secret" not in repr(one.shown())
+    assert set(one.draw("a")[1].tolist()) == {-1}
