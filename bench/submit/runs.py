@@ -1,0 +1,75 @@
+"""The runs of one submitted player on toys, and what came of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bench import checkpoints, suites
+from bench.declaration import Declaration
+from bench.executors.local import Limits, Slot, remove, scratch_folder
+from bench.executors.result import Outcome
+from bench.executors.store import Store
+from bench.games.base import Play
+from bench.submit import toys
+from bench.submit.trial import trial
+
+TOYS = Limits(seconds=30.0, memory_gib=2.0)
+"""What a player may use on a toy, where an honest one takes a second."""
+REFUSED = ("ArenaError", "UnsupportedArchitecture")
+"""Errors by which a player says that it does not apply to a model."""
+
+
+@dataclass
+class Runs:
+    """What a player did: (family, run) -> outcome, and the model it returned where it returned one."""
+
+    player: Declaration
+    outcomes: dict[tuple[str, str], Outcome] = field(default_factory=dict)
+    prints: dict[tuple[str, str], str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    """Family -> why the player says that it does not apply there."""
+
+    @property
+    def family(self) -> str:
+        """The first family on which it finished."""
+        return next(family for (family, _), outcome in self.outcomes.items() if outcome.status == "ok")
+
+    def failing(self, *errors: str, statuses: tuple[str, ...] = ()) -> tuple[str, str] | None:
+        """(family, reason) of the first outcome that ended in one of these ways."""
+        for (family, _), outcome in self.outcomes.items():
+            if outcome.error in errors or outcome.status in statuses:
+                return family, outcome.reason or ""
+        return None
+
+    @property
+    def all_finished(self) -> bool:
+        """Whether it ran, and every run gave a model."""
+        return bool(self.outcomes) and all(outcome.status == "ok" for outcome in self.outcomes.values())
+
+    def set_refusals_apart(self) -> None:
+        """What acts on one kind of layer may say, by an ArenaError, that a model has none; if it runs on some model."""
+        if not any(outcome.status == "ok" for outcome in self.outcomes.values()):
+            return
+        for where, outcome in list(self.outcomes.items()):
+            if outcome.error in REFUSED:
+                self.refused[where[0]] = outcome.reason or ""
+                del self.outcomes[where]
+
+
+def play(slot: Slot, store: Store, runs: Runs, family: str, run: str, key: str, seed: int) -> None:
+    """Play on one family's toy."""
+    play = trial(runs.player, toys.suite_name(family), toys.TASKS, key, seed)
+    if play.needs is not None:  # an attack meets the victim as it is
+        checkpoints.save(suites.get(play.protocol.suite).finetuned(play.tasks[0]), store.result(play.needs.id))
+    runs.outcomes[family, run], runs.prints[family, run] = once(slot, store, play)
+
+
+def once(slot: Slot, store: Store, play: Play) -> tuple[Outcome, str]:
+    """Play, and the fingerprint of what was returned."""
+    out = scratch_folder(store.folder)
+    try:
+        outcome = slot.play(play, store.given(play), store.files(play), out)
+        returned = {} if outcome.result is None else checkpoints.load(outcome.result, dtype=None)
+        return outcome, checkpoints.fingerprint(returned)
+    finally:
+        remove(out)
