@@ -116,7 +116,10 @@ def score(target: str, wanted: Wanted, console: Console) -> int:
     board = build(summary.records)
     for part in _parts(entry, board):
         console.print(part)
-    console.print(ranking.place(entry, board, ranking.committed(wanted.suite, BOARD / "leaderboard.json")))
+    official = ranking.committed(wanted.suite, BOARD / "leaderboard.json")
+    console.print(ranking.place(entry, board, official), highlight=False, soft_wrap=True)
+    if wanted.preset == "quick":
+        console.print("quick has few matches; --preset standard plays what the official board does", style="dim")
     failed = [record for record in summary.failures if player.source in record.provenance.code.values()]
     for record in failed[:3]:
         console.print(f"[red]{record.status}[/] {escape(record.title)}: {escape(record.reason or '')}", highlight=False)

@@ -12,9 +12,12 @@ from leaderboard.board import Leaderboard
 
 
 def place(entry: Entry, mine: Leaderboard, others: Leaderboard | None) -> str:
-    """One sentence: its score, and its place on ``others``, or among what was played along."""
-    board = others or mine
-    against = "on the committed board" if others else "among those played along"
+    """One sentence: its score, and its place on ``others``, or, if that has nobody to compare with, among what was
+    played along.
+    """
+    official = others is not None and _has_rivals(entry, others)
+    board = others if others is not None and official else mine
+    against = "on the committed board" if official else "among those played along"
     if entry.track == "backdoor":
         return _backdoor(entry, mine, board, against)
     if entry.attacks:
@@ -57,15 +60,21 @@ def _sentence(
 
 
 def committed(suite: str, path: Path) -> Leaderboard | None:
-    """The committed board's part on one suite, or None if there is none that can be read."""
+    """The committed board's part on one suite, or None if there is no board that can be read."""
     if not path.is_file():
         return None
     try:
         board = Leaderboard.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except ValueError:
         return None
-    kept = _of(suite, board.protection), _of(suite, board.backdoor)
-    return board.model_copy(update={"protection": kept[0], "backdoor": kept[1]}) if any(kept) else None
+    return board.model_copy(update={"protection": _of(suite, board.protection), "backdoor": _of(suite, board.backdoor)})
+
+
+def _has_rivals(entry: Entry, board: Leaderboard) -> bool:
+    """Whether there are any on its side of its track."""
+    if entry.track == "backdoor":
+        return any(part.contributors if entry.attacks else part.mergers for part in board.backdoor)
+    return any(part.attacks if entry.attacks else part.defenses for part in board.protection)
 
 
 def _of(suite: str, boards: Sequence[object]) -> tuple[object, ...]:
