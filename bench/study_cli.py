@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +12,7 @@ import typer
 app = typer.Typer(no_args_is_help=True, help="Search for the strongest attack on one defense; sweep one quantity.")
 
 CORES = os.cpu_count() or 1
+Suite = Annotated[str, typer.Option(help="Suite to play: embedded or text.")]
 Defense = Annotated[str, typer.Option(help="The defense to break, as in 'params(scaling=nonsymmetric)'.")]
 TierOption = Annotated[
     Literal["data-free", "unlabelled", "labelled"], typer.Option(help="Play no attack beyond this tier.")
@@ -37,16 +39,18 @@ def run(
     trials: Annotated[
         int, typer.Option(min=1, help="Trials in all, those of known attacks and earlier runs included.")
     ],
-    suite: Annotated[str, typer.Option(help="Suite to play: embedded or text.")] = "embedded",
+    suite: Suite = "embedded",
     match: Matches = None,
     tier: TierOption = "data-free",
     stages: Annotated[
         list[str] | None, typer.Option(help="Search only these stages, as in 'weight-matching,ties'. Repeatable.")
     ] = None,
     budget_flops: Annotated[
-        float | None, typer.Option(min=0, help="Stop once the attacks took so many operations.")
-    ] = None,
-    budget_minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so many minutes of playing.")] = None,
+        float, typer.Option(min=0, show_default=False, help="Stop once the attacks took so many operations.")
+    ] = math.inf,
+    budget_minutes: Annotated[
+        float, typer.Option(min=0, show_default=False, help="Stop after so many minutes of playing.")
+    ] = math.inf,
     seed: Seeds = None,
     jobs: Jobs = CORES,
     out: Annotated[
@@ -91,9 +95,69 @@ def run(
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="The study's folder.")],
+    plugin: Plugins = None,
 ) -> None:
     """Say what a study found: curves, what mattered, the strongest pipeline and what it recovers on test."""
     from bench import study_command
     from bench.console import console
 
-    study_command.report(folder, console())
+    study_command.report(folder, console(), tuple(plugin or ()))
+
+
+@app.command()
+def sweep(
+    values: Annotated[str, typer.Option(help="The values, as in 0.1,0.2,0.4.")],
+    track: Annotated[Literal["protection", "backdoor"], typer.Option(help="The game to play.")] = "protection",
+    suite: Suite = "embedded",
+    defense: Annotated[
+        list[str] | None,
+        typer.Option(help="As of `mergearena run`; {} stands for the value. Repeatable, as are --attack and --match."),
+    ] = None,
+    attack: Annotated[list[str] | None, typer.Option(help="The same.")] = None,
+    match: Annotated[list[str] | None, typer.Option(help="The same.")] = None,
+    malicious: Annotated[str, typer.Option(help="Backdoor: malicious contributors, a number or {}.")] = "1",
+    examples: Annotated[str, typer.Option(help="k: examples per task for the data tiers, a number or {}.")] = "256",
+    tier: Annotated[
+        Literal["data-free", "unlabelled", "labelled"], typer.Option(help="Play no attack beyond this tier.")
+    ] = "labelled",
+    seed: Annotated[list[int] | None, typer.Option(help="Seed to play. Repeatable. [0]")] = None,
+    jobs: Jobs = CORES,
+    records: Annotated[
+        Path | None, typer.Option(help="Folder of the records; those that still hold are reused. [runs/SUITE/records]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the table and the page. [runs/SUITE/sweep]")] = None,
+    timeout: Timeout = 600.0,
+    memory: Memory = 4.0,
+    key: Key = "mergearena",
+    plugin: Plugins = None,
+) -> None:
+    """Play the same for each of several values, and draw what is measured against the value.
+
+    `mergearena study sweep --values 0.2,0.5,0.8 --defense none --attack "identity > task-arithmetic(scale={})"`
+    """
+    from bench import sweep_command
+    from bench.console import console
+
+    code = sweep_command.run(
+        sweep_command.Options(
+            values=tuple(value.strip() for value in values.split(",")),
+            track=track,
+            suite=suite,
+            defenses=tuple(defense or ()),
+            attacks=tuple(attack or ()),
+            matches=tuple(match or ()),
+            malicious=malicious,
+            examples=examples,
+            tier=tier,
+            seeds=tuple(seed or (0,)),
+            jobs=jobs,
+            records=records or Path("runs") / suite / "records",
+            out=out or Path("runs") / suite / "sweep",
+            timeout=timeout,
+            memory=memory,
+            key=key,
+            plugins=tuple(plugin or ()),
+        ),
+        console(),
+    )
+    raise typer.Exit(code)

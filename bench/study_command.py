@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,20 +12,24 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import presets, registry, suites, zoo
+from bench import presets, records, registry, suites, zoo
 from bench.errors import ArenaError
 from bench.executors.local import Limits
 from bench.game import Tier
 from bench.games.base import protocol
 from bench.games.protection import Match
 from bench.pipeline import parse_defense
-from bench.study.findings import findings
+from bench.study.findings import Findings, findings
 from bench.study.report import BEST, PAGE, TABLE, command, write
 from bench.study.search import Budget, Search, known_within, references_within
 from bench.study.settings import Settings
 from bench.study.space import space_of
 from bench.study.trials import Trial
 from bench.terminal import percent, relative
+from leaderboard.evidence import Claim
+
+CLAIM = "claim.json"
+"""A study's file for ``mergearena leaderboard add``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +42,8 @@ class Options:
     matches: tuple[str, ...]
     tier: str
     stages: tuple[str, ...]
-    flops: float | None
-    minutes: float | None
+    flops: float
+    minutes: float
     seeds: tuple[int, ...]
     jobs: int
     out: Path | None
@@ -60,13 +65,13 @@ def run(options: Options, console: Console) -> None:
     with zoo.progress(console) as progress:
         suites.get(options.suite).prepare(progress)
     folder, search = _search(options)
-    budget = Budget(trials=options.trials, flops=options.flops or math.inf, minutes=options.minutes or math.inf)
+    budget = Budget(trials=options.trials, flops=options.flops, minutes=options.minutes)
     console.print(f"searching against {search.settings.defense} in tier {search.settings.tier}: {search.space.summary}")
     with zoo.progress(console) as progress:
-        task = progress.add_task("trials", total=max(options.trials, len(search.known)))
+        task = progress.add_task("reference points", total=max(options.trials, len(search.known)))
 
         def listener(done: int, trial: Trial, best: Trial) -> None:
-            progress.update(task, completed=done)
+            progress.update(task, completed=done, description="trials")
             if trial == best:
                 where = "known attack" if trial.known else f"trial {trial.number}"
                 console.print(f"{100 * trial.recovered:5.1f} %  {where:<12}  {trial.attack}", highlight=False)
@@ -75,29 +80,19 @@ def run(options: Options, console: Console) -> None:
     report(folder, console)
 
 
-def report(folder: Path, console: Console) -> None:
+def report(folder: Path, console: Console, plugins: Sequence[Path] = ()) -> None:
     """Print what a study found, and write it into its folder as a page and as parquet.
 
     Raises:
         ArenaError: there is no study, or no trial has ended.
     """
+    for path in plugins:
+        registry.load_plugin(path)
     found = findings(folder)
     write(found, folder)
-    unit = found.fine_tuning_flops
-    table = Table(title="the strongest pipelines, on validation", box=box.SIMPLE_HEAD, title_style="bold")
-    for name in ("recovered", "cost", "pipeline"):
-        table.add_column(name, justify="left" if name == "pipeline" else "right", overflow="fold")
-    for trial in found.best:
-        table.add_row(percent(trial.recovered), relative(trial.flops / unit), trial.attack + " (known)" * trial.known)
-    console.print(table)
+    console.print(_strongest(found))
     if found.mattered:
-        table = Table(title="what mattered", box=box.SIMPLE_HEAD, title_style="bold")
-        table.add_column("share", justify="right")
-        table.add_column("choice")
-        table.add_column("")
-        for row in found.mattered:
-            table.add_row(percent(row.share), row.name, row.detail)
-        console.print(table)
+        console.print(_mattered(found))
     best = found.strongest
     console.print("strongest:", best.trial.attack, style="bold", highlight=False, soft_wrap=True)
     console.print(f"recovers {percent(best.test)} % on test; chosen on validation, {percent(best.trial.recovered)} %")
@@ -111,7 +106,41 @@ def report(folder: Path, console: Console) -> None:
     if failed:
         console.print(f"{len(failed)} trials have no result on some match, the last one: {failed[-1].status}")
     console.print(f"again: {command(found)}", highlight=False, soft_wrap=True)
-    console.print(f"page: {folder / PAGE}   trials: {folder / TABLE}   its records, for a board: {folder / BEST}")
+    console.print(f"page: {folder / PAGE}   trials: {folder / TABLE}   its records: {folder / BEST}", highlight=False)
+    if not best.trial.known:
+        claim = _claim(found.settings, best.trial.attack)
+        records.write_text(folder / CLAIM, claim.model_dump_json(indent=1, exclude_defaults=True) + "\n")
+        console.print(
+            f"on a board: put your name into {folder / CLAIM}, then mergearena leaderboard add {folder / CLAIM}"
+        )
+
+
+def _strongest(found: Findings) -> Table:
+    table = Table(title="the strongest pipelines, on validation", box=box.SIMPLE_HEAD, title_style="bold")
+    for name in ("recovered", "cost", "pipeline"):
+        table.add_column(name, justify="left" if name == "pipeline" else "right", overflow="fold")
+    for trial in found.best:
+        cost = relative(trial.flops / found.fine_tuning_flops)
+        table.add_row(percent(trial.recovered), cost, trial.attack + " (known)" * trial.known)
+    return table
+
+
+def _mattered(found: Findings) -> Table:
+    table = Table(title="what mattered", box=box.SIMPLE_HEAD, title_style="bold")
+    table.add_column("share", justify="right")
+    table.add_column("choice")
+    table.add_column("")
+    for row in found.mattered:
+        table.add_row(percent(row.share), row.name, row.detail)
+    return table
+
+
+def _claim(settings: Settings, attack: str) -> Claim:
+    """What a board is told of a new attack, and tries itself."""
+    name = re.sub(r"[^a-z0-9.]+", "-", f"study-{settings.slug}".lower())[:64]
+    return Claim(
+        name=name, authors=("an adaptive study",), suite=settings.suite, defense=settings.defense, attack=attack
+    )
 
 
 def _search(options: Options) -> tuple[Path, Search]:

@@ -1,18 +1,25 @@
-"""A tiny suite with something to steal, and a study on it, for its tests; run as a module, one that can be killed."""
+"""What tests of studies share: a tiny suite with something to steal, a study on it, and a runner that plays nothing.
+
+Run as a module, it is a study that can be killed.
+"""
 
 import sys
 from pathlib import Path
 
 import torch
 
+from bench import records
+from bench.cost import Cost
 from bench.executors.local import Limits
 from bench.game import Tier
 from bench.games.base import protocol
 from bench.games.protection import Match
 from bench.pipeline import parse_attack
+from bench.runner import Summary
 from bench.study.search import Budget, Search
 from bench.study.settings import Settings
 from bench.study.space import space_of
+from record_factory import make_record
 from tiny_suite import TinySuite
 
 SUITE = "study_suite:StealableSuite"
@@ -61,6 +68,53 @@ def study(folder: Path, *, defense="params", tier=Tier.DATA_FREE, stages=STAGES,
         jobs=jobs,
         limits=Limits(seconds=60, memory_gib=4),
     )
+
+
+def skill(attack: str) -> float:
+    """What a made-up attack gets of the victim: weight matching is needed, gauges help, averaging halves."""
+    stages = [stage.name for stage in parse_attack(attack).stages]
+    return ("weight-matching" in stages) * (0.5 + 0.5 * ("gauge-anchor" in stages)) / (1 + ("average" in stages))
+
+
+class MadeUp:
+    """A runner whose plays cost nothing: results by a rule, written as ordinary records."""
+
+    def __init__(self, test=lambda share: share, fails=(), failing_defense=False):
+        self.test, self.fails, self.failing_defense = test, fails, failing_defense
+        self.runs: list[list[str]] = []
+        self.stop_at: int | None = None
+
+    def __call__(self, plays, root, *, keep, **_):
+        assert keep
+        if self.stop_at is not None and len(self.runs) >= self.stop_at:
+            raise KeyboardInterrupt
+        self.runs.append([play.attack for play in plays if play.attack and play.defense != "none"])
+        found = [self._record(play) for play in plays]
+        for record in found:
+            records.write(record, root)
+        return Summary(records=found)
+
+    def _record(self, play):
+        common = {
+            "id": play.id,
+            "suite": play.protocol.suite,
+            "victim": play.victim,
+            "defense": play.defense,
+            "seed": play.seed,
+        }
+        if play.attack is None:
+            if self.failing_defense and play.defense != "none":
+                return make_record(**common, attack=None, status="failed")
+            return make_record(**common, attack=None)
+        common |= {"donors": play.donors, "attack": play.attack, "tier": play.pipeline.tier, "cost": Cost(flops=7)}
+        if not play.pipeline.uses_victim:
+            return make_record(**common, uses_victim=False, test=(0.5, 0.9))
+        if play.attack in self.fails:
+            return make_record(**common, status="timeout")
+        share = skill(play.attack)
+        if play.defense == "none":
+            return make_record(**common, test=(0.9, 0.9))
+        return make_record(**common, validation=(0.5 + 0.4 * share, 0.9), test=(0.5 + 0.4 * self.test(share), 0.9))
 
 
 if __name__ == "__main__":
