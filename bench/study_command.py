@@ -129,7 +129,7 @@ def _mattered(found: Findings) -> Table:
     table = Table(title="what mattered", box=box.SIMPLE_HEAD, title_style="bold")
     table.add_column("share", justify="right")
     table.add_column("choice")
-    table.add_column("")
+    table.add_column("what is good")
     for row in found.mattered:
         table.add_row(percent(row.share), row.name, row.detail)
     return table

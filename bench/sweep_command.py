@@ -15,7 +15,7 @@ from bench import backdoor_presets, presets, registry, runner, suites, tracks, z
 from bench.errors import ArenaError
 from bench.executors.local import Limits
 from bench.records import Record
-from bench.study.sweep import METRICS, PLACE, Names, filled, rows_of
+from bench.study.sweep import METRICS, PLACE, Names, References, Row, filled, rows_of
 from bench.study.sweep_report import PAGE, TABLE, Curves, curves_of, write
 from bench.terminal import percent
 
@@ -105,11 +105,11 @@ def run(options: Options, console: Console) -> int:
             listener=lambda record, reused: progress.advance(task),
         )
     played: dict[str, Record] = {record.id: record for record in summary.records}
-    rows = [
-        row
-        for value, here in planned.items()
-        for row in rows_of(value, [played[play.id] for play in here if play.id in played], _names(options, value))
-    ]
+    references = References(summary.records)
+    rows: list[Row] = []
+    for value, here in planned.items():
+        at_value = [played[play.id] for play in here if play.id in played]
+        rows += rows_of(value, at_value, _names(options, value), references)
     curves = curves_of(rows, METRICS[options.track])
     write(rows, curves, options.values, _command(options), options.out)
     for one in curves:

@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-WIDTH, HEIGHT = 320, 220
+WIDTH, HEIGHT = 285, 210
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"
 SHARE = alt.Axis(format="~%", values=[0, 0.2, 0.4, 0.6, 0.8, 1])
 

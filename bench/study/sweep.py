@@ -11,7 +11,7 @@ from bench import presets, records
 from bench.game import Tier
 from bench.games import backdoor, protection
 from bench.pipeline import parse_attack, parse_backdoor, parse_defense, parse_merger
-from bench.scoring import Interval, bootstrap, group, reference, worst_case
+from bench.scoring import Interval, Reference, bootstrap, group, reference, worst_case
 
 PLACE = "{}"
 """Where a value goes in an option."""
@@ -53,7 +53,26 @@ def filled(text: str, value: str) -> str:
     return text.replace(PLACE, value)
 
 
-def rows_of(value: str, played: Iterable[records.Record], names: Names) -> Iterator[Row]:
+class References:
+    """The reference points of a sweep: one ceiling for all values that leave match and examples as they are."""
+
+    def __init__(self, played: Iterable[records.Record]) -> None:
+        """Take the records of every value."""
+        attacks = [r for r in played if isinstance(r, protection.Record) and r.kind == "attack"]
+        self._found = {
+            case: {tier: reference(here, tier) for tier in Tier} for case, here in group(attacks, self._case).items()
+        }
+
+    def of(self, record: protection.Record, tier: Tier) -> Reference | None:
+        """Those of a record's match in a tier, if there is something to steal."""
+        found = self._found[self._case(record)][tier]
+        return found if found is not None and found.is_match else None
+
+    def _case(self, record: protection.Record) -> tuple[tuple[str, ...], int, int]:
+        return record.tasks, record.seed, record.examples
+
+
+def rows_of(value: str, played: Iterable[records.Record], names: Names, references: References) -> Iterator[Row]:
     """One row per defense, attack, match and seed at one value; ``auto`` is the strongest of its steps."""
     for record in played:
         if isinstance(record, backdoor.Record) and record.kind == "merge" and record.attack is not None:
@@ -62,7 +81,7 @@ def rows_of(value: str, played: Iterable[records.Record], names: Names) -> Itera
     releases = {(r.defense, r.victim, r.seed): r for r in protected if r.kind == "release"}
     cases = group((r for r in protected if r.kind == "attack"), lambda r: (r.tasks, r.seed))
     for here in cases.values():
-        for record, attack, recovered in _attacks(here, names):
+        for record, attack, recovered in _attacks(here, names, references):
             release = releases.get((record.defense, record.victim, record.seed))
             yield {
                 "value": value,
@@ -77,13 +96,14 @@ def rows_of(value: str, played: Iterable[records.Record], names: Names) -> Itera
             }
 
 
-def _attacks(here: Sequence[protection.Record], names: Names) -> Iterator[tuple[protection.Record, str, float | None]]:
+def _attacks(
+    here: Sequence[protection.Record], names: Names, references: References
+) -> Iterator[tuple[protection.Record, str, float | None]]:
     """The attacks of one match and seed, how the sweep calls them, and what they recover in their own tier."""
-    references = {tier: reference(here, tier) for tier in Tier}
     swept = [r for r in here if r.uses_victim and r.defense in names.defenses and r.attack in names.attacks]
     for (_, name), same in group(swept, lambda r: (r.defense, names.attacks[r.attack or ""])).items():
-        points = references[max((r.tier for r in same if r.tier), key=lambda tier: tier.rank)]
-        if points is None or not points.is_match or not any(r.accuracy for r in same):
+        points = references.of(same[0], max((r.tier for r in same if r.tier), key=lambda tier: tier.rank))
+        if points is None or not any(r.accuracy for r in same):
             yield same[0], name, None
         else:
             worst = worst_case(same, points)

@@ -12,8 +12,10 @@ from markupsafe import Markup
 from bench.scoring import Interval
 from bench.study.charts import SHARE, svg
 from bench.study.files import write_page, write_parquet
-from bench.study.sweep import Row, means
+from bench.study.sweep import PLACE, Row, means
 
+LOGARITHMIC = 10.0
+"""Ratio of the largest value to the smallest from which their axis is logarithmic."""
 PAGE, TABLE = "sweep.html", "sweep.parquet"
 COLOURS = ("#1f77b4", "#d9660a", "#2a9134", "#c2333b", "#8a63bf", "#8c564b", "#d463ae", "#71757a", "#9a9a1c", "#17a2b0")
 """Of the lines, in turn; each is told from paper and from ink."""
@@ -41,12 +43,7 @@ class Curves:
             for value, at in here.items()
         ]
         data = alt.Chart(alt.Data(values=points))
-        x = alt.X(
-            "x:Q" if numeric else "x:O",
-            title="{}",
-            sort=list(values),
-            scale=alt.Scale(zero=False) if numeric else alt.Undefined,
-        )
+        x = _axis([float(value) for value in values]) if numeric else alt.X("x:O", title=PLACE, sort=list(values))
         y = alt.Y("mean:Q", scale=alt.Scale(domain=[0, 1]), axis=SHARE, title=None)
         colour = alt.Color("line:N", scale=None)
         band = data.mark_area(opacity=0.15).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour)
@@ -78,6 +75,13 @@ def write(rows: Sequence[Row], curves: Sequence[Curves], values: Sequence[str], 
         colours=colours,
         command=command,
     )
+
+
+def _axis(numbers: Sequence[float]) -> alt.X:
+    """An axis of numbers, ticks at the values; logarithmic where they span much."""
+    wide = min(numbers) > 0 and max(numbers) / min(numbers) >= LOGARITHMIC
+    scale = alt.Scale(type="log" if wide else "linear", zero=False, nice=False)
+    return alt.X("x:Q", title=PLACE, scale=scale, axis=alt.Axis(values=list(numbers), format="~g"))
 
 
 def _is_number(text: str) -> bool:

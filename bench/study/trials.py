@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import RandomSampler, TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
@@ -19,8 +20,10 @@ from bench.errors import ArenaError
 
 FILE = "trials.jsonl"
 NAME = "study"
+REPEATS = 5
+"""Pipelines proposed in a row that were tried already, after which one is drawn at random."""
 MOST_REPEATS = 50
-"""Pipelines proposed in a row that were tried already, after which there is nothing left to try."""
+"""The same, after which there is nothing left to try."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +101,11 @@ class Journal:
     @property
     def exhausted(self) -> bool:
         """Whether what is proposed has all been tried."""
-        return self._repeats >= MOST_REPEATS
+        return _repeats(self._all) >= MOST_REPEATS
 
     def ask(self) -> optuna.Trial:
-        """A new trial; a random one, after one that was dropped."""
-        seed = self._seed + len(self.study.get_trials(deepcopy=False))
-        self.study.sampler = RandomSampler(seed) if self._repeats else _sampler(seed)
+        """A new trial."""
+        self._choose_sampler(len(self._all))
         return self.study.ask()
 
     def drop(self, trial: optuna.Trial) -> None:
@@ -121,16 +123,19 @@ class Journal:
         self.study.tell(trial, told.recovered)
 
     @property
-    def _repeats(self) -> int:
-        """How many of the last trials were dropped."""
-        latest = reversed(self.study.get_trials(deepcopy=False))
-        return sum(1 for _ in takewhile(lambda trial: trial.state is TrialState.FAIL, latest))
+    def _all(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
 
     def _in(self, state: TrialState) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=(state,))
 
+    def _choose_sampler(self, number: int) -> None:
+        """Have the trial of that number chosen by what is known, or at random after too many repeats."""
+        seed = self._seed + number
+        self.study.sampler = RandomSampler(seed) if _repeats(self._all[:number]) >= REPEATS else _tpe(seed)
+
     def _resumed(self, number: int) -> optuna.Trial:
-        self.study.sampler = _sampler(self._seed + number)
+        self._choose_sampler(number)
         return optuna.Trial(self.study, self._storage.get_trial_id_from_study_id_trial_number(self._id, number))
 
 
@@ -148,7 +153,12 @@ def read(folder: Path) -> tuple[optuna.Study, list[Trial]]:
     return study, [_read(trial) for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
 
 
-def _sampler(seed: int) -> BaseSampler:
+def _repeats(trials: Sequence[FrozenTrial]) -> int:
+    """How many of the last trials were dropped."""
+    return sum(1 for _ in takewhile(lambda trial: trial.state is TrialState.FAIL, reversed(trials)))
+
+
+def _tpe(seed: int) -> TPESampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         # In groups: options exist only where their stage was chosen, and are modelled with those they go with.

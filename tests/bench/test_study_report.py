@@ -1,5 +1,6 @@
 """What a study says in the end: chosen on validation, read on test, never lower than what was known; and its files."""
 
+import math
 import os
 import re
 
@@ -14,7 +15,7 @@ from bench.study import report, search
 from bench.study.findings import findings
 from bench.study.search import Budget
 from leaderboard.evidence import read_claim
-from study_suite import KNOWN, MadeUp, study
+from study_suite import KNOWN, SUITE, MadeUp, study
 
 
 @pytest.fixture
@@ -96,6 +97,45 @@ def test_the_terminal_has_the_pipeline_on_a_line_that_run_accepts(tmp_path, made
     assert parse_attack(line.removeprefix("strongest: ")).spelling == found.strongest.trial.attack
     claim = read_claim(tmp_path / study_command.CLAIM)
     assert (claim.attack, claim.defense) == (found.strongest.trial.attack, "params")
+
+
+def command(folder, **changes):
+    given = {
+        "defense": "params(scaling=diagonal)",
+        "trials": 4,
+        "suite": SUITE,
+        "matches": (),
+        "tier": "data-free",
+        "stages": ("task-arithmetic", "weight-matching"),
+        "flops": math.inf,
+        "minutes": math.inf,
+        "seeds": (0, 1),
+        "jobs": 1,
+        "out": folder,
+        "timeout": 60.0,
+        "memory": 4.0,
+        "examples": 8,
+        "key": "k",
+        "plugins": (),
+    }
+    study_command.run(study_command.Options(**{**given, **changes}), Console(quiet=True))
+
+
+def test_the_command_plays_every_match_of_quick_and_every_seed(tmp_path, monkeypatch):
+    monkeypatch.setattr(search.runner, "run", MadeUp())
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+    command(tmp_path)
+    found = findings(tmp_path)
+    assert (found.settings.defense, found.settings.matches) == ("params", ("a+b", "b+c"))
+    assert [trial.attack for trial in found.trials if trial.known] == ["identity > task-arithmetic"]
+    assert {(r.tasks, r.seed) for r in found.strongest.records} == {
+        (tasks, seed) for tasks in (("a", "b"), ("b", "c")) for seed in (0, 1)
+    }
+
+
+def test_none_is_no_defense_to_break(tmp_path):
+    with pytest.raises(ArenaError, match="name a defense to break"):
+        command(tmp_path, defense="none")
 
 
 def test_without_a_study_there_is_nothing_to_report(tmp_path):

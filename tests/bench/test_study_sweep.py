@@ -9,7 +9,7 @@ from rich.console import Console
 from bench import presets, sweep_command
 from bench.cli import main
 from bench.errors import ArenaError
-from bench.study.sweep import METRICS, Names, means, rows_of
+from bench.study.sweep import METRICS, Names, References, means, rows_of
 from bench.study.sweep_report import curves_of, write
 from record_factory import make_record
 from study_suite import SUITE, MadeUp
@@ -25,7 +25,7 @@ def at(value, *attacked, names=NONE):
         make_record(attack=None, defense="params(dropout=weights)", test=(0.7,)),
         *(make_record(defense=d, attack=a, **{"test": (accuracy, 0.8), **more}) for d, a, accuracy, more in attacked),
     ]
-    return list(rows_of(value, played, names))
+    return list(rows_of(value, played, names, References(played)))
 
 
 def test_a_row_has_what_was_measured_under_the_names_that_were_given():
@@ -45,6 +45,33 @@ def test_a_play_without_a_result_is_a_row_without_a_share():
     rows = at("1", ("params(dropout=weights)", "identity > ties", 0, {"status": "timeout", "test": None}))
     assert (rows[1]["status"], rows[1]["recovered"]) == ("timeout", None)
     assert list(means(rows, "recovered")) == [("none", "ties")]
+
+
+def test_what_is_swept_is_read_on_one_scale():
+    """The ceiling is that of the best value: a weaker merge elsewhere must not make the same attack look better."""
+    floor = make_record(attack="base-only", uses_victim=False, test=(0.5, 0.3))
+    weak, strong = (
+        make_record(attack=f"identity > ties(density={d})", test=(a, 0.8)) for d, a in ((0.1, 0.7), (0.4, 0.9))
+    )
+    fixed = make_record(attack="identity > average", test=(0.6, 0.8))
+    references = References([floor, weak, strong, fixed])
+    names = Names({"none": "none"}, {"identity > average": "average"})
+    shares = [
+        row["recovered"] for merge in (weak, strong) for row in rows_of("", [floor, merge, fixed], names, references)
+    ]
+    assert shares == [pytest.approx(0.25), pytest.approx(0.25)]
+
+
+def test_another_k_has_a_scale_of_its_own():
+    records = [
+        make_record(attack=attack, uses_victim=attack != "base-only", test=(accuracy, 0.8), examples=k)
+        for k, ceiling in ((16, 0.7), (64, 0.9))
+        for attack, accuracy in (("base-only", 0.5), ("identity > ties", ceiling))
+    ]
+    references = References(records)
+    for few in (records[:2], records[2:]):
+        (row,) = rows_of("k", few, Names({"none": "none"}, {"identity > ties": "ties"}), references)
+        assert row["recovered"] == 1
 
 
 def test_auto_is_its_strongest_step():
