@@ -6,6 +6,7 @@ import difflib
 import importlib.util
 import inspect
 import pkgutil
+import re
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -24,6 +25,8 @@ P = TypeVar("P", bound=Callable[..., Any])
 ENTRY_POINTS = ("mergearena.defenses", "mergearena.attacks")
 """Groups through which installed packages (ours too) add players: each entry names a module to import."""
 
+NAME = re.compile(r"[a-z][a-z0-9._-]{0,63}")
+"""A player's name stands in pipelines, on the board, and as a folder's name where it is submitted."""
 METHODS: dict[Kind, tuple[type[Player], str]] = {
     "defense": (Defense, "protect"),
     "align": (Align, "align"),
@@ -87,6 +90,8 @@ def _from_function(kind: Kind, function: Callable[..., Any], **traits: Any) -> t
 def _add(name: str, kind: Kind, player: type[Player]) -> None:
     if player.kind != kind:
         raise ArenaError(f"{name!r} is registered as {kind} but is a {player.kind}; use the decorator of its kind")
+    if not NAME.fullmatch(name):
+        raise ArenaError(f"{name!r} is no name: it takes a lower-case letter, then letters, digits, dots and dashes")
     if not (player.__doc__ or "").strip():
         raise ArenaError(f"{name!r} has no docstring; say what it computes and from which paper")
     other = _players.get(name)

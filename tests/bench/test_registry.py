@@ -115,6 +115,15 @@ def test_a_docstring_is_required():
         find("registry-mute")
 
 
+@pytest.mark.parametrize("name", ["Registry-Loud", "registry/up", "registry up", "registry>ties", "7th", "r" * 65, ""])
+def test_a_name_that_could_not_stand_everywhere_is_refused(name):
+    with pytest.raises(ArenaError, match="is no name: it takes a lower-case"):
+
+        @register("merge")(name)
+        def badly_named(models, view):
+            """Nothing."""
+
+
 def test_a_class_under_the_decorator_of_another_kind_is_refused():
     with pytest.raises(ArenaError, match="registered as defense but is a merge"):
 
