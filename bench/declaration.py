@@ -21,7 +21,7 @@ from bench.errors import ArenaError, BadConfig
 from bench.game import Config, CostClass, Defense, Kind, Player, Stage, Tier
 
 Text = Annotated[str, Field(max_length=10_000)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z][\w.-]{0,60}$")]
+Name = Annotated[str, Field(pattern=f"^{registry.NAME.pattern}$")]
 
 
 class Option(BaseModel):

@@ -30,14 +30,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench import records as storage
+from bench import registry
 from bench.errors import ArenaError
 from bench.records import Record
 
 FILE = "submission.json"
 RECORDS = "records"
 Kind = Literal["defense", "attack", "evaluation"]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-"""A folder's name: lower-case letters, digits, dots and dashes."""
+Name = Annotated[str, Field(pattern=f"^{registry.NAME.pattern}$")]
+"""A folder's name: that of what is submitted, or one like it."""
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -117,7 +118,7 @@ def write_submission(
     Args:
         parent: where the folder ``name`` is made, such as ``leaderboard/submissions``.
         kind: what it adds.
-        name: lower-case letters, digits, dots and dashes.
+        name: what could be a player's name.
         authors: whoever answers for it.
         paper: where the method comes from; empty for none.
         players: what is submitted, as spelled on the command line.
