@@ -80,9 +80,12 @@ def threads(jobs: int) -> int:
 
 @contextmanager
 def shown(
-    track: Track, plays: Sequence[Play], console: Console, every: float = 2.0
+    track: Track, plays: Sequence[Play], console: Console, every: float = 2.0, logged: float = 60.0
 ) -> Iterator[tuple[runner.Listener, Watcher]]:
-    """A live matrix that fills in as records arrive; below it a bar, and one for every player that tells its steps."""
+    """A live matrix that fills in as records arrive; below it a bar, and one for every player that tells its steps.
+
+    Where there is no terminal, such as in a log, a line instead, at most every ``logged`` seconds.
+    """
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -95,16 +98,22 @@ def shown(
     task = bar.add_task("playing", total=len(plays), doing="")
     watcher = _step_bars(bar)
     done: list[Record] = []
-    drawn = 0.0
+    drawn = began = time.monotonic()
     with Live(bar, console=console, refresh_per_second=4, transient=True) as live:
 
         def listener(record: Record, reused: bool) -> None:
             nonlocal drawn
             done.append(record)
             bar.update(task, advance=1, doing="reused" if reused else record.title)
-            if console.is_terminal and not reused and time.monotonic() - drawn > every:
+            now = time.monotonic()
+            if reused or now - drawn < (every if console.is_terminal else logged):
+                return
+            if console.is_terminal:
                 live.update(Group(*track.so_far(plays, build(done)), bar))
-                drawn = time.monotonic()
+            else:
+                minutes = (now - began) / 60
+                console.print(f"{minutes:.0f} min: {len(done)} of {len(plays)} plays, {record.title}", markup=False)
+            drawn = now
 
         yield listener, watcher
 
