@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise, permutations
+from itertools import permutations
 
 from bench.errors import ArenaError, UnknownName
 from bench.games.protection import Match
@@ -163,10 +163,18 @@ _AGAINST_DROPOUT = (
     f"{_ALIGNED} > task-arithmetic > finetune",
 )
 
-# Pairs whose tasks differ and whose victims gain much: what there is to steal is plain after three matches.
-_QUICK = {
-    "embedded": (("animals", "mnist"), ("fashion", "letters"), ("textures", "digits")),
-    "text": (("pos", "sentiment"), ("sentiment", "pos"), ("sections", "sentiment")),
+# Every task is a victim once. First come pairs whose tasks differ and whose victims gain much: after three matches it is
+# plain what there is to steal.
+_MATCHES = {
+    "embedded": (
+        ("animals", "mnist"),
+        ("fashion", "letters"),
+        ("textures", "digits"),
+        ("mnist", "fashion"),
+        ("digits", "animals"),
+        ("letters", "textures"),
+    ),
+    "text": (("pos", "sentiment"), ("sentiment", "pos"), ("sections", "sentiment"), ("supersense", "sections")),
 }
 
 
@@ -186,26 +194,24 @@ NAMES = ("quick", "standard", "catalogue", "full", "dropout")
 def preset(name: str, suite: str, tasks: Sequence[str]) -> Preset:
     """The preset of that name.
 
-    ``quick`` plays three matches once, with a few representative attacks; ``standard``, the official board, makes every
-    task a victim once with three seeds (two on ``text``), against the naive attack and ``auto``; ``catalogue`` plays
-    every pipeline on two matches (one on ``text``); ``full`` plays all ordered pairs, every victim against all other
-    tasks at once, three seeds, every pipeline; ``dropout`` sweeps the rate of ``params``'s dropout pruning on the
-    matches of ``quick``.
+    ``standard``, the official board, makes every task a victim once with three seeds (two on ``text``), against the
+    naive attack and ``auto``; ``quick`` plays the first three of its matches once, with a few representative attacks;
+    ``catalogue`` plays every pipeline on the first two (one on ``text``); ``full`` plays all ordered pairs, every
+    victim against all other tasks at once, three seeds, every pipeline; ``dropout`` sweeps the rate of ``params``'s
+    dropout pruning on the matches of ``quick``.
 
     Raises:
         UnknownName: there is none of that name.
     """
-    pairs = _QUICK.get(suite, tuple(pairwise(tasks))[:3])
+    matches = _matches(suite, _MATCHES.get(suite, tuple(zip(tasks, (*tasks[1:], tasks[0]), strict=True))))
     if name == "quick":
-        return Preset(_matches(suite, pairs), (0,), _QUICK_DEFENSES, (*_FEW_BASELINES, *REPRESENTATIVE))
+        return Preset(matches[:3], (0,), _QUICK_DEFENSES, (*_FEW_BASELINES, *REPRESENTATIVE))
     if name == "standard":
         naive = (REPRESENTATIVE[0], AUTO_NAME)
-        ring = tuple(zip(tasks, (*tasks[1:], tasks[0]), strict=True))
         seeds = (0, 1) if suite == "text" else (0, 1, 2)
-        return Preset(_matches(suite, ring), seeds, every_defense(suite), (*BASELINES, *naive))
+        return Preset(matches, seeds, every_defense(suite), (*BASELINES, *naive))
     if name == "catalogue":
-        few = pairs[: 1 if suite == "text" else 2]
-        return Preset(_matches(suite, few), (0,), _AGAINST_CATALOGUE, (*BASELINES, *CATALOGUE))
+        return Preset(matches[: 1 if suite == "text" else 2], (0,), _AGAINST_CATALOGUE, (*BASELINES, *CATALOGUE))
     if name == "full":
         many = tuple((victim, *(t for t in tasks if t != victim)) for victim in tasks)
         every = (*permutations(tasks, 2), *many)
@@ -213,7 +219,7 @@ def preset(name: str, suite: str, tasks: Sequence[str]) -> Preset:
         return Preset(_matches(suite, every), (0, 1, 2), every_defense(suite), (*BASELINES, *single_donors, *CATALOGUE))
     if name == "dropout":
         defenses = ("none", f"{_SCALED})", *_DROPOUT)
-        return Preset(_matches(suite, pairs), (0,), defenses, (*_FEW_BASELINES, *_AGAINST_DROPOUT))
+        return Preset(matches[:3], (0,), defenses, (*_FEW_BASELINES, *_AGAINST_DROPOUT))
     raise UnknownName(f"unknown preset {name!r}; there are: {', '.join(NAMES)}")
 
 

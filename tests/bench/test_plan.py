@@ -182,6 +182,8 @@ def test_preset_sizes(suite):
     assert (len(quick.matches), quick.seeds) == (3, (0,))
     assert (dropout.matches, dropout.seeds) == (quick.matches, quick.seeds)
     assert len(catalogue.matches) == (1 if suite.name == "text" else 2)
+    for nested in (quick, catalogue):  # so that their records are of the board's own matches
+        assert nested.matches == standard.matches[: len(nested.matches)]
     assert sorted(match.victim for match in standard.matches) == sorted(tasks)
     assert len(standard.seeds) == (2 if suite.name == "text" else 3)
     assert len(full.matches) == n * (n - 1) + n
