@@ -65,6 +65,33 @@ class WorstPart(Part):
     attack: str | None
     """None where no attack qualified."""
     recovered: Share
+    accuracy: Share | None
+    """Of its merged model, on the victim's task."""
+    donor_accuracy: Share | None
+    """Its mean over the donors' tasks."""
+
+
+class ReleasePart(Part):
+    """One victim as a defense released it, on test."""
+
+    victim: str
+    seed: int
+    accuracy: Share
+    fidelity: float | None
+    logit_difference: float | None
+
+
+class RoundPart(Part):
+    """What was known of a defense after one round of evidence."""
+
+    round: int
+    """0: its first evaluation."""
+    dates: tuple[str, str]
+    """First and last play of the round."""
+    attacks: tuple[str, ...]
+    """Who attacked it in this round."""
+    resistance: dict[str, Share]
+    """Tier -> mean, this and all earlier rounds counted."""
 
 
 class FlagPart(Part):
@@ -96,7 +123,9 @@ class DefensePart(Part):
     """Mean over releases."""
     relative_protect_cost: float | None
     """Operations to protect / operations of fine-tuning the victim."""
+    releases: tuple[ReleasePart, ...]
     worst: tuple[WorstPart, ...]
+    history: tuple[RoundPart, ...]
     flags: tuple[str, ...]
 
 
@@ -286,12 +315,33 @@ class SubmissionPart(Part):
     """SHA-256 of the file that registers them."""
 
 
+class OptionPart(Part):
+    """One option of a player."""
+
+    name: str
+    default: str
+    """As spelled; ``required`` where there is none."""
+    meaning: str
+
+
+class PlayerPart(Part):
+    """A player of this project that some record met, in its author's words."""
+
+    name: str
+    kind: str
+    paper: str
+    description: str
+    """Its docstring."""
+    options: tuple[OptionPart, ...]
+
+
 class Leaderboard(Part):
     """The whole board: one board per track and suite."""
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     protection: tuple[SuiteBoard, ...]
     backdoor: tuple[BackdoorBoard, ...] = ()
+    players: tuple[PlayerPart, ...] = ()
     submissions: tuple[SubmissionPart, ...] = ()
 
 

@@ -14,6 +14,7 @@ from bench.scoring import group
 from leaderboard.backdoor import backdoor_board
 from leaderboard.board import Leaderboard, SubmissionPart
 from leaderboard.page import render
+from leaderboard.players import described
 from leaderboard.rows import suite_board
 from leaderboard.submission import Submission
 
@@ -28,6 +29,7 @@ def build(records: Iterable[Record], submissions: Iterable[Submission] = ()) -> 
     return Leaderboard(
         protection=tuple(suite_board(name, protected[name]) for name in sorted(protected)),
         backdoor=tuple(backdoor_board(name, merged[name]) for name in sorted(merged)),
+        players=described(ordered),
         submissions=tuple(_submission(s) for s in sorted(submissions, key=lambda s: s.name)),
     )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from bench.flags import References, find_flags
 from bench.game import Tier
 from bench.games.protection import Record
-from bench.scoring import Reference, group, reference, worst_case
+from bench.scoring import Reference, Strongest, group, reference, worst_case
 from leaderboard.board import WorstPart
+from leaderboard.common import mean
 
 
 class Index:
@@ -25,8 +26,13 @@ class Index:
         }
         self.flags = find_flags(records, self.references)
         self.defenses = sorted({r.defense for r in records})
-        self.worst = {defense: list(self._worst(defense)) for defense in self.defenses}
-        self.worst_by_weights = {d: list(self._worst(d, extraction=False)) for d in self.defenses}
+        self.against = group(self.attacks, lambda r: r.defense)
+        self.worst = {defense: self.worst_of(defense) for defense in self.defenses}
+        self.worst_by_weights = {d: list(self._worst(d, lambda r: not r.extraction)) for d in self.defenses}
+
+    def worst_of(self, defense: str, latest: int | None = None) -> list[WorstPart]:
+        """The strongest attack on each match and seed in each tier; up to a round of evidence, or in all."""
+        return list(self._worst(defense, lambda r: latest is None or r.round <= latest))
 
     def reference_of(self, record: Record) -> Reference | None:
         """The reference of a record's own tier, if its match has something to steal there."""
@@ -41,17 +47,30 @@ class Index:
             if ref is not None and r.accuracy is not None:
                 yield ref.points.recovered(r.victim, r.accuracy.test)
 
-    def _worst(self, defense: str, extraction: bool = True) -> Iterable[WorstPart]:
-        for (match, seed), here in sorted(self.at.items()):
+    def _worst(self, defense: str, counts: Callable[[Record], bool]) -> Iterator[WorstPart]:
+        at = group(filter(counts, self.against.get(defense, ())), lambda r: ("+".join(r.tasks), r.seed))
+        for (match, seed), here in sorted(at.items()):
             for tier, ref in self.references[match, seed].items():
-                against = [
-                    r
-                    for r in here
-                    if r.defense == defense and r.tier and tier.allows(r.tier) and (extraction or not r.extraction)
-                ]
+                against = [r for r in here if r.tier and tier.allows(r.tier)]
                 # Evidence on a match that the defense was not evaluated on would add a case, and might raise the mean.
-                if ref.is_match and any(r.uses_victim and r.accuracy and r.round == 0 for r in against):
-                    strongest = worst_case(against, ref)
-                    yield WorstPart(
-                        match=match, seed=seed, tier=tier, attack=strongest.attack, recovered=strongest.recovered
-                    )
+                if not ref.is_match or not any(r.uses_victim and r.accuracy and r.round == 0 for r in against):
+                    continue
+                worst = worst_case(against, ref)
+                test = _accuracies(worst, against, ref)
+                victim = against[0].victim
+                yield WorstPart(
+                    match=match,
+                    seed=seed,
+                    tier=tier,
+                    attack=worst.attack,
+                    recovered=worst.recovered,
+                    accuracy=test.get(victim),
+                    donor_accuracy=mean(share for task, share in test.items() if task != victim),
+                )
+
+
+def _accuracies(worst: Strongest, records: Iterable[Record], ref: Reference) -> dict[str, float]:
+    """Test accuracies of the strongest attack's merged model; empty where none qualified."""
+    played = (r for r in records if r.accuracy and r.attack == worst.attack)
+    found = (r.accuracy.test for r in played if r.accuracy and ref.points.qualifies(r.victim, r.accuracy.test))
+    return next(found, {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean
 
 from bench.flags import Flag
@@ -19,6 +19,8 @@ from leaderboard.board import (
     IntervalPart,
     MatchPart,
     ReferencePart,
+    ReleasePart,
+    RoundPart,
     SuiteBoard,
     WorstPart,
 )
@@ -94,9 +96,33 @@ def _defense_row(index: Index, defense: str) -> DefensePart:
         claims_function=all(r.claims_function for r in releases) if releases else None,
         protect_cost=mean_cost([r for r, _ in finished]),
         relative_protect_cost=mean(r.relative_cost for r, _ in finished),
+        releases=tuple(
+            ReleasePart(
+                victim=r.victim,
+                seed=r.seed,
+                accuracy=accuracy,
+                fidelity=accuracy / before if (before := unprotected.get((r.victim, r.seed))) else None,
+                logit_difference=r.logit_difference,
+            )
+            for r, accuracy in sorted(finished, key=lambda pair: (pair[0].victim, pair[0].seed))
+        ),
         worst=tuple(index.worst[defense]),
+        history=tuple(_history(index, defense)),
         flags=_names(f for f in index.flags if f.defense == defense and (f.attack is None or defense != "none")),
     )
+
+
+def _history(index: Index, defense: str) -> Iterator[RoundPart]:
+    rounds = group((r for r in index.against.get(defense, ()) if r.uses_victim), lambda r: r.round)
+    for number, here in sorted(rounds.items()):
+        dates = [r.provenance.date for r in here]
+        worst = index.worst_of(defense, latest=number) if number < max(rounds) else index.worst[defense]
+        yield RoundPart(
+            round=number,
+            dates=(min(dates), max(dates)),
+            attacks=tuple(sorted({r.attack for r in here if r.attack})),
+            resistance={tier: _mean_resistance(cases) for tier, cases in group(worst, lambda w: w.tier).items()},
+        )
 
 
 def _attack_rows(index: Index) -> tuple[AttackPart, ...]:
@@ -196,6 +222,11 @@ def _failures(index: Index) -> tuple[FailurePart, ...]:
         for r in failed
     ]
     return tuple(sorted(rows, key=lambda f: (f.defense, f.attack or "", f.match, f.seed)))
+
+
+def _mean_resistance(cases: Iterable[WorstPart]) -> float:
+    by_match = group(cases, lambda w: w.match).values()
+    return fmean(fmean(1 - w.recovered for w in here) for here in by_match)
 
 
 def _resistance(worst: Iterable[WorstPart]) -> dict[str, IntervalPart]:

@@ -28,7 +28,9 @@ def row(defense="params", mean=0.5, cost=0.0, fidelity=1.0, rank=1):
         claims_function=None,
         protect_cost=None,
         relative_protect_cost=cost,
+        releases=(),
         worst=(),
+        history=(),
         flags=(),
     )
 
