@@ -163,8 +163,8 @@ _AGAINST_DROPOUT = (
     f"{_ALIGNED} > task-arithmetic > finetune",
 )
 
-# Every task is a victim once. First come pairs whose tasks differ and whose victims gain much: after three matches it is
-# plain what there is to steal.
+# Every task is a victim once. First come pairs whose tasks differ and whose victims gain much: after three matches it
+# is plain what there is to steal.
 _MATCHES = {
     "embedded": (
         ("animals", "mnist"),
