@@ -13,6 +13,7 @@ from rich.table import Table
 
 from bench import checkpoints, suites
 from bench.suites.figures import measure
+from bench.suites.splits import leaks
 
 TOLERANCE = 0.005
 """Accuracy by which a repeated measurement may differ: processors round differently."""
@@ -34,7 +35,7 @@ def listing(name: str) -> RenderableType:
 
 
 def verify(name: str, console: Console) -> bool:
-    """Measure a suite again, print the tables, and say whether they are the stored figures."""
+    """Measure a suite again, print the tables, and say whether they are the stored figures and no split leaks."""
     suite = suites.get(name)
     with progress(console) as bars:
         suite.prepare(bars)
@@ -45,11 +46,16 @@ def verify(name: str, console: Console) -> bool:
     differing = list(differences(stored, measured))
     for where, old, new in differing:
         console.print(f"[red]differs:[/] {where}: stored {old}, measured {new:.4f}")
+    leaking = list(leaks(suite))
+    for leak in leaking:
+        console.print(f"[red]leaks:[/] {leak}")
+    if not leaking:
+        console.print("splits: no example is in two of one task's")
     hashes = {"base": suite.base(), **{task: suite.finetuned(task) for task in suite.tasks}}
     console.print("weights: " + ", ".join(f"{n} {checkpoints.fingerprint(s)[:12]}" for n, s in hashes.items()))
     verdict = "[red]figures differ[/] from" if differing else "[green]figures agree[/] with"
     console.print(f"{verdict} those stored beside the weights")
-    return not differing
+    return not differing and not leaking
 
 
 def build(name: str, out: Path | None, seed: int, console: Console) -> None:

@@ -134,3 +134,38 @@ def test_failed_plays_raise_nothing_and_order_does_not_matter():
     flags = find_flags(records, {})
     assert {flag.name for flag in flags} == {"aligner-hurts-unprotected", "task-vector-erased"}
     assert flags == find_flags(records[::-1], {})
+
+
+MODELS = {"base": "0" * 64, "v": "1" * 64, "d": "2" * 64}
+
+
+def reference(attack, victim, donor, test):
+    """A play that hands back a model that it was given, on ``victim+donor``."""
+    donors = (donor,) if attack else ()
+    record = make_record(defense="none", attack=attack, victim=victim, donors=donors, test=test, uses_victim=False)
+    return record.model_copy(update={"provenance": record.provenance.model_copy(update={"checkpoints": MODELS})})
+
+
+def inconsistent(*records):
+    return {flag.attack for flag in find_flags(records, {}) if flag.name == "inconsistent-accuracy"}
+
+
+@pytest.mark.parametrize(("of_donor", "flagged"), [((0.4, 0.904), False), ((0.4, 0.906), True), ((0.9, 0.4), True)])
+def test_a_model_that_reads_differently_as_victim_and_as_donor_is_flagged(of_donor, flagged):
+    """The last of them is what a scorer makes that swaps the two."""
+    release = reference(None, "v", None, (0.9,))
+    assert inconsistent(release, reference("donors-only", "d", "v", of_donor)) == (
+        {"donors-only"} if flagged else set()
+    )
+
+
+def test_the_base_reads_the_same_in_every_match():
+    assert inconsistent(reference("base-only", "v", "d", (0.4, 0.5)), reference("base-only", "d", "v", (0.4, 0.5)))
+    assert not inconsistent(reference("base-only", "v", "d", (0.4, 0.5)), reference("base-only", "d", "v", (0.5, 0.4)))
+
+
+def test_models_of_other_weights_are_not_compared():
+    known = reference("base-only", "v", "d", (0.4, 0.5))
+    other = reference("base-only", "d", "v", (0.4, 0.5))
+    weights = other.provenance.model_copy(update={"checkpoints": {**MODELS, "base": "9" * 64}})
+    assert not inconsistent(known, other.model_copy(update={"provenance": weights}))
