@@ -7,7 +7,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,6 +19,8 @@ from bench.errors import BadRecord, UnknownName
 
 Status = Literal["ok", "failed", "timeout", "memory", "crashed"]
 Share = Annotated[float, Field(ge=0, le=1)]
+_DIGITS = 12
+"""Of an id, in a file's name."""
 
 
 class _Strict(BaseModel):
@@ -120,7 +122,7 @@ def identify(parts: Mapping[str, Any]) -> str:
 def path_of(record: Record, root: Path) -> Path:
     """Where a record lives: readable folders, and the first digits of the id to keep names apart."""
     *folders, what = map(_slug, record.place)
-    return root.joinpath(_slug(record.suite), *folders, f"{what}.s{record.seed}.{record.id[:12]}.json")
+    return root.joinpath(_slug(record.suite), *folders, f"{what}.s{record.seed}.{record.id[:_DIGITS]}.json")
 
 
 def _slug(spelling: str, most: int = 80) -> str:
@@ -183,6 +185,20 @@ def read_all(root: Path) -> Iterator[Record]:
         BadRecord: a file is damaged; the message names it.
     """
     return iter(sorted((read(path) for path in files(root)), key=lambda record: record.id))
+
+
+def adopt(ids: Collection[str], source: Path, root: Path) -> int:
+    """Copy to ``root`` the records of these ids that another folder has and it has not; how many.
+
+    Raises:
+        BadRecord: one of them is damaged; the message names it.
+    """
+    wanted = {id_[:_DIGITS] for id_ in ids}
+    named = (path for path in files(source) if path.stem.rpartition(".")[2] in wanted)
+    new = [record for record in map(read, named) if record.id in ids and not path_of(record, root).exists()]
+    for record in new:
+        write(record, root)
+    return len(new)
 
 
 def files(root: Path) -> list[Path]:

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from bench import official
+
 app = typer.Typer(no_args_is_help=True, help="Search for the strongest attack on one defense; sweep one quantity.")
 
 CORES = os.cpu_count() or 1
@@ -58,8 +60,8 @@ def run(
     ] = None,
     timeout: Timeout = 600.0,
     memory: Memory = 4.0,
-    examples: Examples = 256,
-    key: Key = "mergearena",
+    examples: Examples = official.EXAMPLES,
+    key: Key = official.KEY,
     plugin: Plugins = None,
 ) -> None:
     """Search for the strongest attack on a defense, beginning with the known ones.
@@ -116,7 +118,9 @@ def sweep(
     attack: Annotated[list[str] | None, typer.Option(help="The same.")] = None,
     match: Annotated[list[str] | None, typer.Option(help="The same.")] = None,
     malicious: Annotated[str, typer.Option(help="Backdoor: malicious contributors, a number or {}.")] = "1",
-    examples: Annotated[str, typer.Option(help="k: examples per task for the data tiers, a number or {}.")] = "256",
+    examples: Annotated[str, typer.Option(help="k: examples per task for the data tiers, a number or {}.")] = str(
+        official.EXAMPLES
+    ),
     tier: Annotated[
         Literal["data-free", "unlabelled", "labelled"], typer.Option(help="Play no attack beyond this tier.")
     ] = "labelled",
@@ -128,7 +132,7 @@ def sweep(
     out: Annotated[Path | None, typer.Option(help="Folder of the table and the page. [runs/SUITE/sweep]")] = None,
     timeout: Timeout = 600.0,
     memory: Memory = 4.0,
-    key: Key = "mergearena",
+    key: Key = official.KEY,
     plugin: Plugins = None,
 ) -> None:
     """Play the same for each of several values, and draw what is measured against the value.

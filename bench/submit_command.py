@@ -17,14 +17,14 @@ from bench.declaration import Declaration, stand_in
 from bench.errors import ArenaError
 from bench.executors.local import Limits
 from bench.play_command import shown, threads
-from bench.records import Record, write_text
+from bench.records import Record, adopt, write_text
 from bench.submit import gates, plan, ranking, template
 from bench.submit.plan import Entry
 from bench.submit.seal import Seal
 from bench.tracks import TRACKS
 from leaderboard.board import Leaderboard
 from leaderboard.build import build
-from leaderboard.committed import BOARD, SUBMISSIONS
+from leaderboard.committed import BOARD, OFFICIAL, SUBMISSIONS
 from leaderboard.submission import write_submission
 
 _MARKS = {"passed": "[green]✓[/]", "failed": "[red]✗[/]", "skipped": "[dim]–[/]"}
@@ -105,6 +105,7 @@ def score(target: str, wanted: Wanted, console: Console) -> int:
     with zoo.progress(console) as progress:
         suites.get(wanted.suite).prepare(progress)
         plays = plan.planned(entry, wanted.suite, wanted.preset, _key(key))
+    adopt({play.id for play in plays}, BOARD / OFFICIAL, folder / "records")  # the references, above all
     limits = replace(wanted.limits, threads=threads(wanted.jobs), plugins=(path,), declared=(player,))
     track = TRACKS[entry.track]
     with shown(track, plays, console) as (listener, watcher):

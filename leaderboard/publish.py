@@ -11,14 +11,11 @@ from pathlib import Path
 from bench import record_text, registry, suites
 from bench import records as storage
 from bench.errors import BadRecord
+from bench.official import EXAMPLES, KEY
 from bench.records import Record
 from leaderboard.committed import OFFICIAL, Problem
 from leaderboard.submission import sha256
 
-KEY = "mergearena"
-"""The run key of official records."""
-EXAMPLES = 256
-"""k of official records: examples per task in the data tiers."""
 OURS = ("attacks", "defenses")
 """The packages whose players play officially."""
 

@@ -9,11 +9,9 @@ from bench import backdoor_presets, presets, suites
 from bench.declaration import Declaration
 from bench.games import backdoor, protection
 from bench.games.base import Play, protocol
+from bench.official import EXAMPLES, KEY
 from bench.pipeline import parse_attack, parse_backdoor, parse_defense, parse_merger
 
-EXAMPLES = 256
-"""k: examples per task for the data tiers, as in official runs."""
-_REFERENCE_KEY = "references"
 _ALIGNED = "weight-matching+gauge-anchor"
 _AROUND = {
     "align": "{} > task-arithmetic",
@@ -75,7 +73,7 @@ def _protection(entry: Entry, suite: str, preset: str, key: str) -> Sequence[Pla
         [parse_defense(text) for text in defenses],
         [parse_attack(text) for text in attacks],
         [parse_attack(text) for text in cascade],
-        public=protocol(suite, used, _REFERENCE_KEY, EXAMPLES),
+        public=protocol(suite, used, KEY, EXAMPLES),
     )
 
 

@@ -204,6 +204,19 @@ def test_different_plays_have_different_paths(tmp_path):
     assert len({path_of(record, tmp_path) for record in some}) == len(some)
 
 
+def test_adopt_copies_what_is_asked_for_and_missing(tmp_path):
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    first, second, third = (make_record(seed=seed) for seed in (1, 2, 3))
+    for record in (first, second, third):
+        records.write(record, theirs)
+    kept = records.write(first.model_copy(update={"warnings": ("mine",)}), ours)
+    before = kept.read_bytes()
+    assert records.adopt({first.id, second.id, "0" * 64}, theirs, ours) == 1
+    assert {record.id for record in records.read_all(ours)} == {first.id, second.id}
+    assert kept.read_bytes() == before, "what is there stays as it is"
+    assert records.adopt({first.id}, tmp_path / "nowhere", ours) == 0
+
+
 @given(st.dictionaries(st.text(), st.integers() | st.text() | st.booleans()), st.randoms())
 def test_identify_is_independent_of_the_order_of_keys(parts, random):
     keys = list(parts)

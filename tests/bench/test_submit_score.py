@@ -6,7 +6,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from bench import registry
+from bench import official, registry
 from bench.declaration import declare_all, standing_in
 from bench.errors import ArenaError
 from bench.executors.local import Limits
@@ -43,7 +43,7 @@ def test_a_defense_meets_every_step_of_auto_under_the_fresh_key_and_references_u
         plays = planned(Entry.of(player, None), SUITE, "quick", "fresh")
         keys = {(play.defense, play.protocol.key) for play in plays}
         met = {play.attack for play in plays if play.defense == "my-defense" and play.attack}
-    assert keys == {("none", "references"), ("my-defense", "fresh")}
+    assert keys == {("none", official.KEY), ("my-defense", "fresh")}
     assert met >= {*AUTO, "identity > task-arithmetic"}
 
 
@@ -108,6 +108,6 @@ def test_a_score_writes_a_submission_whose_records_carry_the_files_hash(tmp_path
     records = [json.loads(p.read_text()) for p in (tmp_path / "submissions/my-own/records").rglob("*.json")]
     mine = [record for record in records if record["defense"] == "my-own"]
     assert {record["provenance"]["code"]["my-own"] for record in mine} == {told["code"]["sha256"]}
-    assert {record["key"] for record in mine}.isdisjoint({"references", "mergearena"})
+    assert {record["key"] for record in mine}.isdisjoint({official.KEY})
     with pytest.raises(ArenaError, match="exists; delete it"):
         score(str(path), wanted, Console(quiet=True))

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from bench import board_command, records
 from bench.errors import ArenaError
+from bench.official import EXAMPLES, KEY
 from bench.play_command import run
 from bench.tracks import Options
 from leaderboard import publish
@@ -18,7 +19,7 @@ from record_factory import make_record
 def official(code=("none", "identity", "task-arithmetic"), **changes):
     """A record as a run of this project's players on the first suite makes it."""
     ours = publish._code()
-    record = make_record(**{"suite": "embedded", "key": publish.KEY, "examples": publish.EXAMPLES} | changes)
+    record = make_record(**{"suite": "embedded", "key": KEY, "examples": EXAMPLES} | changes)
     provenance = record.provenance.model_copy(update={"code": {name: ours.get(name, "0" * 64) for name in code}})
     return record.model_copy(update={"provenance": provenance})
 
