@@ -24,6 +24,10 @@ class Index:
             where: {tier: ref for tier in Tier if (ref := reference(here, tier)) is not None}
             for where, here in self.at.items()
         }
+        self.contested = {
+            match for (match, _), tiers in self.references.items() if (r := tiers.get(Tier.DATA_FREE)) and r.is_match
+        }
+        """The matches with something to steal by weights alone: who is ranked was evaluated on all of them."""
         self.flags = find_flags(records, self.references)
         self.defenses = sorted({r.defense for r in records})
         self.against = group(self.attacks, lambda r: r.defense)

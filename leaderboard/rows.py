@@ -78,6 +78,8 @@ def _defense_row(index: Index, defense: str) -> DefensePart:
         reason = f"{len(releases) - len(finished)} of {len(releases)} releases failed"
     elif Tier.DATA_FREE not in resistance:
         reason = "no finished attack on a match with something to steal"
+    elif missing := index.contested - {w.match for w in index.worst[defense] if w.tier == Tier.DATA_FREE}:
+        reason = f"not evaluated on {len(missing)} of {len(index.contested)} matches: {', '.join(sorted(missing)[:3])}"
     elif least is None:
         reason = "the unprotected victim's accuracy is not known"
     elif least < MINIMUM_FIDELITY:

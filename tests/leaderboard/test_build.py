@@ -184,6 +184,15 @@ def test_a_failed_release_is_unranked_with_its_reason_and_listed():
     ]
 
 
+def test_who_was_not_evaluated_on_every_match_is_shown_and_not_ranked():
+    part = [record for record in plays("params", 0.0) if record.victim == "v"]
+    row = rows([*REFERENCES, *part])["params"]
+    assert row.resistance["data-free"].mean == 1
+    assert (row.rank, row.unranked_because) == (None, "not evaluated on 1 of 2 matches: d+v")
+    idle = make_record(victim="e", donors=("v",), uses_victim=False, attack="base-only")
+    assert rows([*REFERENCES, *plays("params", 0.0), idle])["params"].rank == 1, "nothing to steal on e+v"
+
+
 @pytest.mark.parametrize("status", ["failed", "timeout", "memory", "crashed"])
 def test_a_defense_whose_attacks_all_failed_has_no_resistance_and_no_rank(status):
     (suite,) = build([*REFERENCES, *plays("params", status=status)]).protection
