@@ -120,7 +120,9 @@ def score(target: str, wanted: Wanted, console: Console) -> int:
     official = ranking.committed(wanted.suite, BOARD / "leaderboard.json")
     console.print(ranking.place(entry, board, official), highlight=False, soft_wrap=True)
     if wanted.preset == "quick":
-        console.print("quick has few matches; --preset standard plays all of the official board, to be ranked there", style="dim")
+        console.print(
+            "quick has few matches; --preset standard plays all of the official board, to be ranked there", style="dim"
+        )
     failed = [record for record in summary.failures if player.source in record.provenance.code.values()]
     for record in failed[:3]:
         console.print(f"[red]{record.status}[/] {escape(record.title)}: {escape(record.reason or '')}", highlight=False)
