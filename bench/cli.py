@@ -1,7 +1,7 @@
 """The command line: ``mergearena ...``.
 
 Exit codes: 0 done; 1 done, but plays failed or a check did not pass; 2 bad input; 3 the disk or the
-system refused; 130 interrupted (what was recorded stays).
+system refused; 130 or 143 interrupted by Ctrl-C or SIGTERM (what was recorded stays).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import typer
 from bench import __version__, study_cli, submit_cli
 from bench.console import console as _console
 from bench.errors import ArenaError
+from bench.stopping import Stopped, stoppable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -265,16 +266,17 @@ def version(
 def main() -> None:
     """Run the command; user errors become one line and an exit code."""
     try:
-        app()
+        with stoppable():
+            app()
     except ArenaError as error:
         _console(stderr=True).print(f"[bold red]error:[/] {_escaped(str(error))}", highlight=False)
         sys.exit(2)
     except OSError as error:
         _console(stderr=True).print(f"[bold red]error:[/] {_escaped(str(error))}", highlight=False)
         sys.exit(3)
-    except KeyboardInterrupt:
+    except Stopped as stopped:
         _console(stderr=True).print("interrupted; finished plays are recorded: run the same command to go on")
-        sys.exit(130)
+        os._exit(stopped.exit_code)  # unloading torch, as an exit does, takes seconds, and there is nothing to lose
 
 
 def _escaped(text: str) -> str:

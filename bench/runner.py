@@ -198,7 +198,7 @@ class _Session:
                         if play.id not in again:
                             yield record
             finally:
-                # On an error or an interrupt: do not wait for players that may run for minutes.
+                # On an error or an interrupt: do not wait for plays that may run for minutes; no record is written.
                 for slot in self._all_slots if running else ():
                     slot.abort()
 

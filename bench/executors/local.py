@@ -13,9 +13,11 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -60,8 +62,15 @@ class Refusal:
     """Whether the rules say what is wrong with it."""
 
 
+class Aborted(Exception):
+    """The run is over before the play is: there is no outcome, and nothing to record."""
+
+
 class Slot:
-    """Runs one play at a time: its player in a new process, then its judge."""
+    """Runs one play at a time: its player in a new process, then its judge.
+
+    Made in the main thread: on Linux the processes of a slot end with the thread that starts the first one.
+    """
 
     def __init__(self, limits: Limits, watcher: Watcher) -> None:
         # Players work in folders of their own.
@@ -69,9 +78,12 @@ class Slot:
         self._limits = replace(limits, plugins=plugins, hidden=hidden)
         self._watcher = watcher
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["bench.executors.worker"])
+        self._context.set_forkserver_preload(["bench.executors.fork_server", "bench.executors.worker"])
+        forkserver.ensure_running()
         self._judge: tuple[BaseProcess, Connection] | None = None
         self._player: BaseProcess | None = None
+        self._aborted = False
+        self._starting = threading.Lock()
 
     def play(self, play: Play, given: Path | None, files: Files, out: Path) -> Outcome:
         """Run and judge one play.
@@ -84,6 +96,7 @@ class Slot:
 
         Raises:
             OSError: the disk is full, which is nobody's failure.
+            Aborted: the slot was aborted.
         """
         outcome = self.run(play, files, out)
         if outcome.status != "ok" and shutil.disk_usage(out).free < ROOM:
@@ -93,6 +106,8 @@ class Slot:
         try:
             judged = self._ask_judge(play, outcome.result, given)
         except (EOFError, BrokenPipeError, ConnectionResetError):
+            if self._aborted:
+                raise Aborted from None
             self._judge = None
             return failure("crashed", "the judge's process died while evaluating; is the machine out of memory?")
         if isinstance(judged, Refusal):
@@ -100,13 +115,20 @@ class Slot:
         return replace(outcome, fields={**outcome.fields, **judged})
 
     def run(self, job: Job, files: Files, out: Path) -> Outcome:
-        """Run one player; nobody judges what it returns."""
+        """Run one player; nobody judges what it returns.
+
+        Raises:
+            Aborted: the slot was aborted.
+        """
         process = self._context.Process(target=_play, args=(job.shown(), files, out, self._limits), daemon=True)
         self._player = process
-        process.start()
+        self._start(process)
         self._wait(process, job, out)
         timed_out = process.is_alive()
         _kill_group(process)
+        process.join()
+        if self._aborted:
+            raise Aborted
         if timed_out:
             return failure("timeout", f"did not finish within {self._limits.seconds:g} s")
         told = result.read(out, job.facts)
@@ -125,18 +147,28 @@ class Slot:
         if told is not None:
             self._watcher(job, None)
 
+    def _start(self, process: BaseProcess) -> None:
+        """Start a process, but none after an abort, which would not see it."""
+        with self._starting:
+            if self._aborted:
+                raise Aborted
+            process.start()
+
     def abort(self) -> None:
-        """End the player under way, if any."""
-        if self._player is not None and self._player.is_alive():
-            _kill_group(self._player)
+        """End player and judge, if any, for good; called from another thread than the one that plays."""
+        with self._starting:
+            self._aborted = True
+            for process in (self._player, self._judge[0] if self._judge else None):
+                if process is not None and process.is_alive():
+                    _kill_group(process)
 
     def _ask_judge(self, play: Play, result: Path, given: Path | None) -> dict[str, Any] | Refusal:
         if self._judge is None:
             ours, theirs = self._context.Pipe()
             process = self._context.Process(target=_judge, args=(theirs, self._limits), daemon=True)
-            process.start()
-            theirs.close()
             self._judge = process, ours
+            self._start(process)
+            theirs.close()
         _, connection = self._judge
         connection.send((play, result, given))
         reply: dict[str, Any] | Refusal = connection.recv()
@@ -172,7 +204,6 @@ def _kill_group(process: BaseProcess) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
         process.kill()
-    process.join()
 
 
 def _exit(code: int | None) -> str:

@@ -5,7 +5,6 @@ This module is preloaded by the fork server, so that a new process starts with t
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
 import os
@@ -29,6 +28,7 @@ from bench.declaration import stand_in
 from bench.errors import ArenaError, ArenaWarning
 from bench.executors import progress
 from bench.executors.confinement import LARGEST_FILE, Fence, allow_result, confine
+from bench.executors.lifeline import die_with_parent
 from bench.executors.local import Limits, Refusal
 from bench.executors.result import LONGEST_REASON, RESULT, TENSORS
 from bench.games.base import Files, Job
@@ -53,7 +53,6 @@ def _warm_up() -> None:
 
 _warm_up()
 
-_PR_SET_PDEATHSIG = 1
 _BARRED = (
     "A player writes to its working folder alone, starts no processes, opens no sockets, and reads no data pack, "
     "model or record but through its view"
@@ -66,7 +65,7 @@ def play(job: Job, files: Files, out: Path, limits: Limits) -> None:
     Exits 0 with a result or with why there is none; anything else is a crash.
     """
     os.setsid()
-    _die_with_parent()
+    die_with_parent()
     _silence(out / "log.txt")
     _enter(out)
     tell = progress.Writer(out)
@@ -114,7 +113,7 @@ def _failed(error: Exception, limits: Limits) -> dict[str, Any]:
 def judge(connection: Connection, limits: Limits) -> None:
     """Serve (play, its result, what it started from) until the connection closes; replies are fields of the record."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
-    _die_with_parent()
+    die_with_parent()
     torch.set_num_threads(limits.threads)
     for declaration in limits.declared:
         stand_in(declaration)
@@ -129,12 +128,6 @@ def judge(connection: Connection, limits: Limits) -> None:
             foreseen = isinstance(error, ArenaError)
             reason = _line(error) if foreseen else f"could not be evaluated: {type(error).__name__}: {_line(error)}"
             connection.send(Refusal(reason, type(error).__name__, foreseen))
-
-
-def _die_with_parent() -> None:
-    """On Linux, be killed when the fork server ends, so that a killed run leaves no player behind."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _silence(log: Path) -> None:
