@@ -19,14 +19,12 @@ from bench.executors.store import Store
 from bench.games import protection
 from bench.games.base import Files, protocol
 from bench.scoring import MINIMUM_FIDELITY
-from bench.submit import runs, toys, verdicts
+from bench.submit import runs, verdicts
 from bench.submit.inspection import Found, Inspection
-from bench.submit.runs import TOYS, Runs
+from bench.submit.runs import KEY, TOYS, Runs
 from bench.submit.seal import Seal
 from bench.submit.trial import EXAMPLES
 from bench.submit.verdicts import Gate
-
-_KEYS = ("check", "another key")
 
 
 def check(path: Path, name: str | None) -> Iterator[Gate]:
@@ -106,30 +104,31 @@ def _documented(player: Declaration) -> Gate:
 
 
 def _played(slot: Slot, player: Declaration, folder: Path) -> Iterator[Gate]:
-    found, store = Runs(player), Store(folder)
-    for family in toys.FAMILIES:
-        runs.play(slot, store, found, family, "first", _KEYS[0], 0)
-        if found.failing(statuses=("timeout", "crashed", "memory")):
-            break
-    found.set_refusals_apart()
-    if found.all_finished:
-        runs.play(slot, store, found, found.family, "again", _KEYS[0], 0)
-        runs.play(slot, store, found, found.family, "other seed", _KEYS[1], 1)
+    store = Store(folder)
+    found = runs.paces(slot, store, player)
+    yield from judged(found)
+    if found.all_finished and player.kind == "defense":
+        yield _fidelity(slot, store, player)
+
+
+def judged(found: Runs) -> Iterator[Gate]:
+    """The gates that a player's runs on toys decide."""
     for verdict in (verdicts.runs_everywhere, verdicts.form, verdicts.tier, verdicts.limits, verdicts.inputs):
         yield verdict(found)
     if not found.all_finished:
         return
     yield from (verdicts.repeats(found), verdicts.seeds(found))
-    if player.kind == "defense":
+    if found.player.kind in ("merge", "sanitize"):
+        yield verdicts.every_model(found)
+    if found.player.kind == "defense":
         yield verdicts.function(found)
-        yield _fidelity(slot, store, player)
 
 
 def _fidelity(slot: Slot, store: Store, player: Declaration) -> Gate:
     """On a real victim, since a toy has no skill to lose."""
     title = f"keeps {MINIMUM_FIDELITY:.0%} of a real victim's accuracy"
     victim = presets.preset("quick", "embedded", ()).matches[0].victim
-    held = protocol("embedded", (victim,), _KEYS[0], EXAMPLES)
+    held = protocol("embedded", (victim,), KEY, EXAMPLES)
     accuracy = {}
     for defense in ("none", player.name):
         outcome, _ = runs.once(slot, store, protection.Play(protocol=held, victim=victim, seed=0, defense=defense))

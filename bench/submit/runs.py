@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from bench import checkpoints, suites
@@ -11,10 +12,11 @@ from bench.executors.result import Outcome
 from bench.executors.store import Store
 from bench.games.base import Play
 from bench.submit import toys
-from bench.submit.trial import trial
+from bench.submit.trial import model_of, trial
 
 TOYS = Limits(seconds=30.0, memory_gib=2.0)
 """What a player may use on a toy, where an honest one takes a second."""
+KEY = "check"
 REFUSED = ("ArenaError", "UnsupportedArchitecture")
 """Errors by which a player says that it does not apply to a model."""
 
@@ -56,11 +58,32 @@ class Runs:
                 del self.outcomes[where]
 
 
-def play(slot: Slot, store: Store, runs: Runs, family: str, run: str, key: str, seed: int) -> None:
+def paces(slot: Slot, store: Store, player: Declaration, families: Iterable[str] = tuple(toys.FAMILIES)) -> Runs:
+    """Play on every family's toy; then, where it finished everywhere, again, with another seed, and, if it merges,
+    with each model exchanged for another.
+    """
+    found = Runs(player)
+    for family in families:
+        _play(slot, store, found, family, "first")
+        if found.failing(statuses=("timeout", "crashed", "memory")):
+            break
+    found.set_refusals_apart()
+    if found.all_finished:
+        _play(slot, store, found, found.family, "again")
+        _play(slot, store, found, found.family, "other seed", key="another key", seed=1)
+        for task in toys.TASKS if player.kind in ("merge", "sanitize") else ():
+            _play(slot, store, found, found.family, f"another {task}", exchanged=task)
+    return found
+
+
+def _play(
+    slot: Slot, store: Store, runs: Runs, family: str, run: str, key: str = KEY, seed: int = 0, exchanged: str = ""
+) -> None:
     """Play on one family's toy."""
-    play = trial(runs.player, toys.suite_name(family), toys.TASKS, key, seed)
+    play = trial(runs.player, toys.suite_name(family), toys.TASKS, key, seed, exchanged)
     if play.needs is not None:  # an attack meets the victim as it is
-        checkpoints.save(suites.get(play.protocol.suite).finetuned(play.tasks[0]), store.result(play.needs.id))
+        victim = model_of(suites.get(play.protocol.suite), play.tasks[0], exchanged)
+        checkpoints.save(victim, store.result(play.needs.id))
     runs.outcomes[family, run], runs.prints[family, run] = once(slot, store, play)
 
 

@@ -112,6 +112,16 @@ def seeds(runs: Runs) -> Gate:
     return Gate(title, "passed")
 
 
+def every_model(runs: Runs) -> Gate:
+    """A merge of other models was another merge, whichever of them was exchanged."""
+    title = "depends on every model that it merges"
+    ignored = [t for t in toys.TASKS if runs.prints[runs.family, f"another {t}"] == runs.prints[runs.family, "first"]]
+    if not ignored:
+        return Gate(title, "passed")
+    detail = f"{len(ignored)} of {len(toys.TASKS)} models can be exchanged and nothing changes"
+    return Gate(title, "failed", detail, "merge models.values(), all of them")
+
+
 def function(runs: Runs) -> Gate:
     """Its claim to preserve the function holds on every toy."""
     title = "preserves the function"

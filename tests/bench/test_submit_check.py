@@ -67,6 +67,14 @@ FAILING = {
         "two runs with one seed",
     ),
     "another seed": (noisy("return dict(victim)"), "whoever knows its code can repeat it"),
+    "every model": (
+        noisy(
+            "first, second, third = models.values()\n    return {k: (v + second[k]) / 2 for k, v in first.items()}",
+            'attacks.merger("mine")',
+            "models, view",
+        ),
+        "1 of 3 models can be exchanged",
+    ),
     "the function": (
         noisy(
             "return {k: v + 100 * noise[k] for k, v in victim.items()}",
