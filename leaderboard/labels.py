@@ -71,7 +71,7 @@ def _groups(spots: Sequence[Spot]) -> list[list[Spot]]:
 
 def _runs(letters: Sequence[str]) -> Iterator[str]:
     """A, B, C, E -> A–C, E."""
-    at = [reduce(lambda number, letter: 26 * number + ord(letter) - ord("A") + 1, text, 0) for text in letters]
+    at = [reduce(lambda number, letter: 26 * number + ord(letter) - ord("A") + 1, text.upper(), 0) for text in letters]
     start = 0
     for i in range(1, len(at) + 1):
         if i == len(at) or at[i] != at[i - 1] + 1:

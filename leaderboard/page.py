@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from bench.game import Tier
 from bench.scoring import MINIMUM_FIDELITY, MINIMUM_GAP, QUALIFYING
 from bench.terminal import percent, relative
-from leaderboard import plots
-from leaderboard.board import (
-    BackdoorBoard,
-    BackdoorCellPart,
-    CellPart,
-    DefensePart,
-    Leaderboard,
-    MergerPart,
-    SuiteBoard,
-    tied,
-)
-from leaderboard.labels import key
+from leaderboard import palette
+from leaderboard.anchors import anchors
+from leaderboard.board import Leaderboard
+from leaderboard.sections import BackdoorSection, ProtectionSection
 
 TEMPLATES = Path(__file__).with_name("templates")
 _BREAKS = re.compile(r"(?<=[+,(_/])|(?<=> )|(?<=[a-z]-)(?=[a-z])")
+_LITERAL = re.compile(r"``?([^`]+)``?")
+_PLAYER = re.compile(r"([A-Za-z][\w.-]*)(?:\([^()]*\))?")
 
 
 def render(board: Leaderboard) -> str:
-    """The page of a board: HTML with its style, its plots and no reference to anything outside."""
+    """The page of a board: HTML with its style, its script, its plots and no reference to anything outside."""
+    script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
         _templates()
         .get_template("page.html.jinja")
         .render(
-            suites=[_Section(suite) for suite in board.protection],
-            mergers=[_MergerSection(suite) for suite in board.backdoor],
+            board=board,
+            protection=[ProtectionSection(suite) for suite in board.protection],
+            backdoor=[BackdoorSection(suite) for suite in board.backdoor],
+            players={player.name: player for player in board.players},
+            player_links=anchors("player", (player.name for player in board.players)),
+            submitted={player: s for s in board.submissions for player in s.players},
+            colours=Markup("\n".join(palette.rules())),
+            script=Markup(script),
+            script_digest=digest,
             minimum_fidelity=MINIMUM_FIDELITY,
             minimum_gap=MINIMUM_GAP,
             qualifying=QUALIFYING,
@@ -55,8 +59,14 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    found.globals |= {"tiers": [tier.value for tier in Tier], "tier_heads": [(tier.value, "") for tier in Tier]}
-    found.filters |= {"percent": percent, "relative": relative, "spelled": spelled}
+    found.globals |= {"tiers": [tier.value for tier in Tier], "heat_class": palette.heat_class, "stages": stages}
+    found.filters |= {
+        "percent": percent,
+        "relative": relative,
+        "spelled": spelled,
+        "prose": prose,
+        "summary": summary,
+    }
     return found
 
 
@@ -65,88 +75,26 @@ def spelled(text: str) -> Markup:
     return Markup("<wbr>").join(part for part in _BREAKS.split(text) if part)
 
 
-class _AnySection:
-    """One suite's board of one track, with what the templates of both ask for beyond it."""
-
-    def __init__(self, board: SuiteBoard | BackdoorBoard, title: str) -> None:
-        self.title = title
-        self.id = re.sub(r"\s", "-", title)
-        self._held = board.protocol
-
-    def failed(self, cell: CellPart | BackdoorCellPart) -> str:
-        """What became of the plays of a cell that did not finish: empty if all did."""
-        return ", ".join(f"{count} of {cell.plays} {status}" for status, count in cell.status.items() if status != "ok")
-
-    def protocol(self) -> dict[str, Any]:
-        """What was held fixed, as names and texts."""
-        held = self._held
-        return {
-            "records": held.records,
-            "played": " to ".join(dict.fromkeys(date[:10] for date in held.dates)),
-            "seeds": ", ".join(map(str, held.seeds)),
-            "examples per task in the data tiers": ", ".join(map(str, held.examples)),
-            "run keys": ", ".join(held.keys),
-            "devices": ", ".join(held.devices),
-            "packages": ", ".join(f"{name} {' / '.join(versions)}" for name, versions in held.packages.items()),
-        }
+def stages(spelling: str) -> list[str]:
+    """The names of the players of a spelling, each once."""
+    return list(dict.fromkeys(_PLAYER.findall(spelling)))
 
 
-class _MergerSection(_AnySection):
-    """The backdoor track."""
-
-    def __init__(self, board: BackdoorBoard) -> None:
-        super().__init__(board, f"{board.suite}: safe merging")
-        self.board = board
-        self.cells = {(cell.defense, cell.attack): cell for cell in board.cells}
-
-    @property
-    def leader(self) -> MergerPart | None:
-        """Whoever comes first, if anybody is ranked."""
-        return next((row for row in self.board.mergers if row.rank == 1), None)
+def summary(description: str) -> Markup:
+    """The first sentence of a docstring."""
+    return _inline(" ".join(description.split("\n\n")[0].split()).removesuffix(":"))
 
 
-class _Section(_AnySection):
-    """The protection track."""
+def prose(description: str) -> Markup:
+    """A docstring as paragraphs; indented blocks keep their lines."""
+    return Markup("\n").join(map(_block, description.split("\n\n")))
 
-    def __init__(self, board: SuiteBoard) -> None:
-        super().__init__(board, board.suite)
-        self.board = board
-        self.keys = {row.defense: key(place) for place, row in enumerate(board.defenses)}
-        self.ties = tied(board.defenses)
-        self.attacks = [attack for attack in board.attacks if attack.uses_victim]
-        self.cells = {(cell.defense, cell.attack): cell for cell in board.cells}
-        self.of_cost = self._panels(plots.cost_axis(board.defenses))
-        self.of_fidelity = self._panels(plots.fidelity_axis(board.defenses))
-        self.unplotted = [row for row in board.defenses if not row.resistance or row.relative_protect_cost is None]
 
-    def _panels(self, axis: plots.Axis) -> list[tuple[str, Markup]]:
-        """Tier and plot; the plot's texts are escaped by its renderer."""
-        rows = self.board.defenses
-        return [(tier.value, Markup(plots.panel(rows, self.keys, tier, axis))) for tier in Tier]
+def _block(text: str) -> Markup:
+    if all(line.startswith("  ") for line in text.splitlines()):
+        return Markup("<pre>{}</pre>").format(text)
+    return Markup("<p>{}</p>").format(_inline(" ".join(text.split())))
 
-    def rank(self, row: DefensePart) -> str:
-        """The rank, and whether it is a tie."""
-        if row.rank is None:
-            return "–"
-        return f"{row.rank} tie" if row.defense in self.ties else str(row.rank)
 
-    @property
-    def leaders(self) -> list[DefensePart]:
-        """Whoever has the first rank."""
-        return [row for row in self.board.defenses if row.rank == 1]
-
-    @property
-    def none_leads(self) -> bool:
-        """Whether leaving the victim as it is has the first rank, too."""
-        return any(row.defense == "none" for row in self.leaders)
-
-    @property
-    def matches(self) -> int:
-        """How many matches there are, seeds apart."""
-        return len({match.match for match in self.board.matches})
-
-    def key_of(self, name: str) -> Markup:
-        """A defense's letter, coloured as its points are."""
-        row = next(row for row in self.board.defenses if row.defense == name)
-        kind = "unranked" if row.rank is None else "ranked"
-        return Markup('<b class="key {}">{}</b>').format(kind, self.keys[name])
+def _inline(text: str) -> Markup:
+    return Markup(_LITERAL.sub(r"<code>\1</code>", str(escape(text))))

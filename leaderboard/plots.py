@@ -1,88 +1,23 @@
-"""The page's plots as SVG: one small panel per tier, colours left to the page's style sheet.
-
-Panels are small enough to be read on a phone and to stand side by side elsewhere. Points carry letters, as rows of
-the ranking do: spellings are too long to stand in a plot. Nothing is clipped, since clip paths get identifiers that
-count up within a process, and the same board must give the same bytes.
-"""
+"""What the page's plots show: one panel per tier, from the board of a suite."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable
+from statistics import fmean
 
 import altair as alt
-import vl_convert
 
 from bench.game import Tier
 from bench.scoring import MINIMUM_FIDELITY
-from leaderboard.board import DefensePart
-from leaderboard.labels import place
-
-WIDTH, HEIGHT = 300, 240
-FONT = "Roboto, Helvetica Neue, Arial, sans-serif"
-LINEAR_UNDER = 1e-6
-"""Relative cost under which the cost axis is linear: it must hold zero."""
+from leaderboard.axes import cost_axis, fidelity_axis, percent_axis, share_axis
+from leaderboard.backdoor import MOST_LOST
+from leaderboard.board import AttackPart, BackdoorBoard, DefensePart, MergerPart, SuiteBoard
+from leaderboard.labels import key
+from leaderboard.scatter import Point, panel
 
 _NUMERIC_OPTION = re.compile(r"\w+=[-+]?[\d.][\w.+-]*,?\s*")
-
-
-@dataclass(frozen=True)
-class Axis:
-    """What a plot has on its x axis."""
-
-    title: str
-    value: Callable[[DefensePart], float | None]
-    scale: alt.Scale
-    at: Callable[[float], float]
-    """Value -> share of the panel's width."""
-    ticks: Sequence[float]
-    labels: str
-    """Vega expression of a tick's label."""
-    rule: float
-    """Where to draw a line."""
-    connected: bool = False
-    """Whether lines join a defense's points at different numeric options."""
-
-
-def cost_axis(rows: Sequence[DefensePart]) -> Axis:
-    """Protect cost relative to one fine-tuning, from zero."""
-    largest = max([1.0, *(row.relative_protect_cost or 0 for row in rows)]) * 1.5
-
-    def at(value: float) -> float:
-        return math.log1p(value / LINEAR_UNDER) / math.log1p(largest / LINEAR_UNDER)
-
-    decades = range(-5, math.floor(math.log10(largest)) + 1)
-    return Axis(
-        title="protect cost, relative to one fine-tuning",
-        value=lambda row: row.relative_protect_cost,
-        scale=alt.Scale(type="symlog", constant=LINEAR_UNDER, domain=[0, largest], nice=False),
-        at=at,
-        ticks=[0, *(10.0**decade for decade in decades)],
-        labels="datum.value == 0 ? '0' : datum.value < 0.9 ? format(100 * datum.value, '~g') + '%' "
-        ": format(datum.value, '~g') + '×'",
-        rule=1.0,
-    )
-
-
-def fidelity_axis(rows: Sequence[DefensePart]) -> Axis:
-    """Share of the victim's accuracy that is left after protection."""
-    present = [row.fidelity for row in rows if row.fidelity is not None]
-    low = math.floor(20 * min([0.95, *present])) / 20
-    high = max([1.0, *present]) + 0.02 * (1 - low)
-    step = next(s for s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, math.inf) if (high - low) / s <= 6)
-    ticks = [1 - i * step for i in range(math.floor((1 - low) / step + 1e-9) + 1)]
-    return Axis(
-        title="fidelity (accuracy kept by protection)",
-        value=lambda row: row.fidelity,
-        scale=alt.Scale(domain=[low, high], nice=False, zero=False),
-        at=lambda value: (value - low) / (high - low),
-        ticks=ticks,
-        labels="format(datum.value, '~g')",
-        rule=MINIMUM_FIDELITY,
-        connected=True,
-    )
 
 
 def family(spelling: str) -> str:
@@ -90,68 +25,124 @@ def family(spelling: str) -> str:
     return re.sub(r",?\s*\)", ")", _NUMERIC_OPTION.sub("", spelling)).replace("()", "")
 
 
-def panel(rows: Sequence[DefensePart], keys: Mapping[str, str], tier: Tier, axis: Axis) -> str:
-    """Resistance in one tier against the axis, as SVG without identifiers.
+def resistance_against_cost(board: SuiteBoard, tier: Tier) -> alt.LayerChart:
+    """Resistance in a tier against what protecting costs; one fine-tuning is marked."""
+    axis = cost_axis("protect cost", (row.relative_protect_cost for row in board.defenses))
+    return panel(tier, _resistances(board, tier, lambda row: row.relative_protect_cost), axis, share_axis("resistance"))
 
-    Args:
-        rows: the defenses.
-        keys: defense -> its letter.
-        tier: the tier.
-        axis: what is on x.
+
+def resistance_against_fidelity(board: SuiteBoard, tier: Tier) -> alt.LayerChart:
+    """Resistance in a tier against the accuracy that protecting keeps; lines join a defense at different numbers."""
+    axis = fidelity_axis((row.fidelity for row in board.defenses), MINIMUM_FIDELITY)
+    points = _resistances(board, tier, lambda row: row.fidelity, joined=True)
+    return panel(tier, points, axis, share_axis("resistance"))
+
+
+def _resistances(
+    board: SuiteBoard, tier: Tier, value: Callable[[DefensePart], float | None], joined: bool = False
+) -> list[Point]:
+    points = []
+    for place, row in enumerate(board.defenses):
+        x, part = value(row), row.resistance.get(tier)
+        if x is not None and part is not None:
+            sweep = family(row.defense) if joined else ""
+            points.append(Point(key(place), x, part.mean, _kind(row), part.low, part.high, sweep))
+    return points
+
+
+def _kind(row: DefensePart | MergerPart) -> str:
+    return "unranked" if row.rank is None else "ranked"
+
+
+def accuracies(board: SuiteBoard, tier: Tier) -> alt.LayerChart:
+    """The victim's accuracy as released, against that in the strongest merge of a tier, over the same matches.
+
+    Where no attack qualifies, an attacker is left with the floor. Floor and ceiling are marked.
     """
-    points, spots = [], []
-    for row in rows:
-        x, part = axis.value(row), row.resistance.get(tier)
-        if x is None or part is None:
-            continue
-        kind = "unranked" if row.rank is None else "ranked"
-        span = {"y": part.mean, "low": part.low, "high": part.high}
-        points.append({"x": x, **span, "kind": kind, "family": family(row.defense)})
-        spots.append((keys[row.defense], WIDTH * axis.at(x), HEIGHT * (1 - part.mean)))
-    x_of = alt.X("x:Q", scale=axis.scale, title=axis.title, axis=alt.Axis(values=axis.ticks, labelExpr=axis.labels))
-    y_of = alt.Y(
-        "y:Q", scale=alt.Scale(domain=[0, 1]), title="resistance", axis=alt.Axis(values=[0, 0.2, 0.4, 0.6, 0.8, 1])
-    )
-    kinds = ["ranked", "unranked"]
-    colour = alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=[f"var(--{kind})" for kind in kinds]), legend=None)
-    shape = alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=["circle", "diamond"]), legend=None)
-    plot = alt.Chart(alt.Data(values=points))
-    line = alt.Chart(alt.Data(values=[{"x": axis.rule}])).mark_rule(color="var(--muted)", strokeDash=[4, 3])
-    layers: list[alt.Chart] = [line.encode(x=x_of)]
-    if axis.connected:
-        joined = plot.mark_line(color="var(--muted)", strokeWidth=1.2)
-        layers.append(joined.encode(x=x_of, y=y_of, detail="family:N", order=alt.Order("x:Q")))
-    layers += [
-        plot.mark_rule(strokeWidth=1.5, opacity=0.6).encode(x=x_of, y=alt.Y("low:Q"), y2="high:Q", color=colour),
-        plot.mark_point(filled=True, size=55, opacity=1).encode(x=x_of, y=y_of, color=colour, shape=shape),
-        alt.Chart(alt.Data(values=[vars(label) for label in place(spots, WIDTH, HEIGHT)]))
-        .mark_text(color="var(--ink)", fontSize=11, fontWeight=600)
-        .encode(x=alt.X("x:Q", scale=None), y=alt.Y("y:Q", scale=None), text="text:N"),
+    references = {(m.match, m.seed): m.tiers[tier] for m in board.matches if tier in m.tiers and m.tiers[tier].is_match}
+    points = []
+    for place, row in enumerate(board.defenses):
+        cases = [w for w in row.worst if w.tier == tier and (w.match, w.seed) in references]
+        if row.protected_accuracy is not None and cases:
+            left = [references[w.match, w.seed].floor if w.accuracy is None else w.accuracy for w in cases]
+            points.append(Point(key(place), row.protected_accuracy, fmean(left), _kind(row)))
+    ends = [fmean(values) for values in zip(*((r.floor, r.ceiling) for r in references.values()), strict=True)]
+    x = percent_axis("accuracy as released, %", [point.x for point in points])
+    y = percent_axis("after the strongest merge, %", [point.y for point in points], rules=ends)
+    return panel(tier, points, x, y)
+
+
+def attacks_in(board: SuiteBoard, tier: Tier) -> list[tuple[str, AttackPart]]:
+    """Letter and row of the attacks that a tier allows and that have both numbers, in the order of the board."""
+    lettered = [(key(place).lower(), row) for place, row in enumerate(board.attacks)]
+    return [
+        (letter, row)
+        for letter, row in lettered
+        if row.recovered is not None and row.relative_cost is not None and tier.allows(Tier(row.tier))
     ]
-    chart = alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=tier.value)
-    return _svg(chart)
 
 
-def _svg(chart: alt.TopLevelMixin) -> str:
-    """SVG in the page's own colours."""
-    styled = chart.configure(
-        font=FONT,
-        aria=False,  # the page names the figure, and its table has the numbers
-        background="transparent",
-        axis=alt.AxisConfig(
-            labelColor="var(--muted)",
-            titleColor="var(--ink)",
-            domainColor="var(--line)",
-            tickColor="var(--line)",
-            gridColor="var(--grid)",
-            titleFontWeight=500,
-            labelFontSize=10,
-            titleFontSize=11,
-            labelOverlap=True,
-            labelFlush=False,
-        ),
-        title=alt.TitleConfig(color="var(--ink)", anchor="start", fontSize=13, fontWeight=600),
-        view=alt.ViewConfig(stroke="transparent"),
-        padding=4,
-    )
-    return vl_convert.vegalite_to_svg(styled.to_dict())
+def met(board: SuiteBoard) -> Counter[str]:
+    """Attack -> how many defenses, none aside, it met and has a result on."""
+    return Counter(cell.attack for cell in board.cells if cell.defense != "none" and cell.recovered is not None)
+
+
+def front(board: SuiteBoard, tier: Tier) -> list[tuple[str, AttackPart]]:
+    """The attacks of a tier that nobody beats for less, by cost: of those that met the most defenses.
+
+    The mean of an attack that met but a few defenses, such as a late step of ``auto``, is of other cases.
+    """
+    counted = met(board)
+    most = max(counted.values(), default=0)
+    able = [(letter, row) for letter, row in attacks_in(board, tier) if counted[row.attack] == most]
+    found: list[tuple[str, AttackPart]] = []
+    for letter, row in sorted(able, key=lambda pair: (pair[1].relative_cost, -(pair[1].recovered or 0))):
+        if not found or (row.recovered or 0) > (found[-1][1].recovered or 0):
+            found.append((letter, row))
+    return found
+
+
+def recovered_against_cost(board: SuiteBoard, tier: Tier) -> alt.LayerChart:
+    """What an attack recovers, mean over the defenses, against what it pays; the front is a line, and lettered."""
+    counted = met(board)
+    most = max(counted.values(), default=0)
+    best = front(board, tier)
+    named = {row.attack for _, row in best}
+    points = [
+        Point(
+            letter if row.attack in named else "",
+            row.relative_cost or 0,
+            row.recovered or 0,
+            "ranked" if counted[row.attack] == most else "partly",
+        )
+        for letter, row in attacks_in(board, tier)
+    ]
+    axis = cost_axis("attack cost", (row.relative_cost for row in board.attacks))
+    corners = [(row.relative_cost or 0.0, row.recovered or 0.0) for _, row in best]
+    end = [(axis.end, corners[-1][1])] if corners else []
+    ordered = sorted(points, key=lambda point: bool(point.letter))
+    return panel(tier, ordered, axis, share_axis("recovered"), front=[*corners, *end])
+
+
+def asr_against_accuracy(board: BackdoorBoard) -> alt.LayerChart:
+    """Worst-case ASR against clean accuracy, with its intervals; the least clean accuracy that ranks is marked."""
+    rows = board.mergers
+    known = [row.accuracy for row in rows if row.accuracy is not None]
+    points = [
+        Point(key(place), row.accuracy, row.worst_asr.mean, _kind(row), row.worst_asr.low, row.worst_asr.high)
+        for place, row in enumerate(rows)
+        if row.accuracy is not None and row.worst_asr is not None
+    ]
+    x = percent_axis("clean accuracy, %", known, rules=[max(known) - MOST_LOST] if known else [])
+    return panel("worst case", points, x, percent_axis("worst ASR, %"))
+
+
+def succession_against_transfer(board: BackdoorBoard) -> alt.LayerChart:
+    """Mean ASR on the attacker's own task against that on the others' tasks."""
+    points = [
+        Point(key(place), row.transfer, row.succession, _kind(row))
+        for place, row in enumerate(board.mergers)
+        if row.transfer is not None and row.succession is not None
+    ]
+    x = percent_axis("ASR on the others' tasks, % (transfer)")
+    return panel("reach", points, x, percent_axis("ASR on the attacker's task, % (succession)"))
