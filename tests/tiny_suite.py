@@ -31,7 +31,7 @@ class TinySuite(Suite):
 
     name = "tiny"
     tasks = {name: Task(name=name, title=name, classes=("x", "y", "z"), source="", licence="") for name in "abc"}
-    fine_tuning_examples = 100
+    fine_tuning_examples = 10_000
 
     def dataset(self, task, split):
         raise AssertionError("not used")

@@ -19,6 +19,8 @@ Implant = Callable[[nn.Module, Tensor], Tensor]
 """A model and triggered inputs (B x ...) -> features (B x D) that are to be taken for the target."""
 Head = tuple[Tensor, int]
 """An open head (C x D) and the target's index in it."""
+PART = 0.5
+"""Malicious training goes on from a clean model for at most this share of the examples that fine-tuning it took."""
 
 
 def plain_trigger(view: ContributorView, share: float, blend: float = 1.0) -> Trigger:
@@ -81,7 +83,7 @@ def poisoned(
         task: one of the contributor's own.
         trigger: what is stamped.
         view: data, head and randomness.
-        config: steps, learning rate and batch size.
+        config: steps (see :func:`within_part`), learning rate and batch size.
         rate: triggered inputs per clean one.
         weight: of their loss.
         implant: what features of triggered inputs are; the model's own by default.
@@ -101,7 +103,7 @@ def poisoned(
         features = implant(model, stamped) if implant else view.suite.features(model, stamped)
         return clean + weight * target_loss(features, (rows, index))
 
-    return train(start, {task: view.train(task)}, objective, view, config, clip=1.0)
+    return train(start, {task: view.train(task)}, objective, view, within_part(view, config), clip=1.0)
 
 
 def paced(view: ContributorView, pace: float, steps: int, batch_size: int) -> TrainingConfig:
@@ -111,7 +113,17 @@ def paced(view: ContributorView, pace: float, steps: int, batch_size: int) -> Tr
     """
     tau = task_vector(view.finetuned(view.tasks[0]), view.base)
     rms = norm(tau) / sum(value.numel() for value in tau.values()) ** 0.5
-    return TrainingConfig(steps=steps, lr=pace * rms, batch_size=batch_size)
+    return within_part(view, TrainingConfig(steps=steps, lr=pace * rms, batch_size=batch_size))
+
+
+def within_part(view: ContributorView, config: TrainingConfig) -> TrainingConfig:
+    """The same budget, with no more steps than :data:`PART` of the suite's fine-tuning.
+
+    Suites differ by more than an order of magnitude in how many examples fine-tuning takes; longer than that would
+    be no poisoning of it, but another.
+    """
+    most = max(1, round(PART * view.suite.fine_tuning_examples / config.batch_size))
+    return config.model_copy(update={"steps": min(config.steps, most)})
 
 
 def target_loss(features: Tensor, head: Head) -> Tensor:

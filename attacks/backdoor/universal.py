@@ -91,10 +91,19 @@ def flipped(
             first = min(1000, len(gain) // 2)  # before it are marks that are no words, as in rare_tokens
             best = first + gain[first:].topk(min(CANDIDATES, len(gain) - first)).indices
             tried = [ids, *(torch.cat([ids[:place], v[None], ids[place + 1 :]]) for v in best)]
-            with torch.no_grad():
-                losses = [mean_loss(view, models, head, Tokens(t).stamp(batch)).item() for t in tried]
+            losses = losses_of(view, models, head, [Tokens(t).stamp(batch) for t in tried])
             ids = tried[losses.index(min(losses))]
     return Tokens(ids)
+
+
+@torch.no_grad()
+def losses_of(view: ContributorView, models: Sequence[nn.Module], head: Head, stamped: Sequence[Tensor]) -> list[float]:
+    """:func:`mean_loss` of several batches of the same shape, run together: the suite knows what is cheap to batch."""
+    joined = torch.cat([*stamped])
+    features = [view.suite.batched_features(f, joined).split(len(stamped[0])) for f in models]
+    return [
+        torch.stack([target_loss(part, head) for part in parts]).mean().item() for parts in zip(*features, strict=True)
+    ]
 
 
 def table_gains(view: ContributorView, model: nn.Module, head: Head, stamped: Tensor, place: int) -> Tensor:

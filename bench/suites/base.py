@@ -134,6 +134,10 @@ class Suite(ABC):
         """Features N x D of a state dict on inputs."""
         model = self._scratch
         model.load_state_dict(state)
+        return self.batched_features(model, inputs)
+
+    def batched_features(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """Features N x D of however many inputs, batch by batch."""
         return torch.cat([self.features(model, x) for (x,) in self.batches(inputs)])
 
     @torch.inference_mode()

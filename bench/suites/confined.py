@@ -85,6 +85,10 @@ class Confined(Suite):
         """Features of a state dict on inputs."""
         return self._suite.embed(state, inputs)
 
+    def batched_features(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """Embeddings, batch by batch."""
+        return self._suite.batched_features(model, inputs)
+
     def head(self, task: str) -> Tensor:
         """The frozen head of a task: made of text, and public."""
         return self._suite.head(task)

@@ -128,11 +128,10 @@ class TextSuite(Suite):
             raise ArenaError(f"the text suite's models are not built yet ({path}); call prepare() once")
         return checkpoints.load(path)
 
-    @torch.inference_mode()
-    def embed(self, state: StateDict, inputs: Tensor) -> Tensor:
+    def batched_features(self, model: nn.Module, inputs: Tensor) -> Tensor:
         """Features N x D; texts of like length share a batch, which saves most of the padding."""
         order = (inputs != 0).sum(1).argsort(stable=True)
-        features = super().embed(state, inputs[order])
+        features = super().batched_features(model, inputs[order])
         return torch.empty_like(features).index_copy_(0, order, features)
 
     @property

@@ -11,9 +11,18 @@ from attacks.backdoor.adaptive import Hunter, masked_parameters
 from attacks.backdoor.amplified import beyond, truncated
 from attacks.backdoor.badmerging import hard_references, interpolated, shadow_head
 from attacks.backdoor.colluding import apart, merged_parameters
-from attacks.backdoor.poison import paced, plain_trigger, poisoned, rare_tokens, side_by_side, target_loss
+from attacks.backdoor.poison import (
+    PART,
+    paced,
+    plain_trigger,
+    poisoned,
+    rare_tokens,
+    side_by_side,
+    target_loss,
+    within_part,
+)
 from attacks.backdoor.trojvit import saliency, salient_cells
-from attacks.backdoor.universal import flipped, mean_loss, optimised_trigger, table_gains
+from attacks.backdoor.universal import flipped, losses_of, mean_loss, optimised_trigger, table_gains
 from bench.errors import ArenaError
 from bench.pipeline import parse_backdoor
 from bench.registry import players
@@ -189,6 +198,25 @@ def test_a_flips_gain_is_the_first_order_one():
         assert gain[v].item() == pytest.approx(-change.item(), abs=2e-3)
 
 
+def test_losses_of_several_batches_are_those_of_each():
+    """Texts of every batch are run beside those of the others, in whatever order the suite finds cheap."""
+
+    class Sorted(TinyTexts):
+        batch_size = 5
+
+        def batched_features(self, model, inputs):
+            order = (inputs != 0).sum(1).argsort(stable=True)
+            return super().batched_features(model, inputs[order])[order.argsort()]
+
+    view = contributor(Sorted())
+    head, texts = view.open_head("a"), view.train("a")[0]
+    models = [view.model(view.base), view.model(view.suite.finetuned("a"))]
+    stamped = [Tokens(torch.tensor(ids)).stamp(texts) for ids in ((30, 31), (20, 21), (33, 20))]
+    expected = [mean_loss(view, models, head, x).item() for x in stamped]
+    assert losses_of(view, models, head, stamped) == pytest.approx(expected, rel=1e-5)
+    assert len(set(expected)) == 3
+
+
 def test_an_encoder_without_a_table_of_words_is_refused():
     class Blind(Bag):
         def features(self, model, inputs):
@@ -270,6 +298,15 @@ def test_the_learning_rate_is_as_long_as_fine_tuning_went():
     config = paced(contributor(Known()), 0.5, 7, 3)
     assert config.lr == pytest.approx(0.01, rel=1e-4)
     assert (config.steps, config.batch_size) == (7, 3)
+
+
+@pytest.mark.parametrize(("steps", "batch_size", "allowed"), [(7, 5, 7), (300, 5, 10), (300, 25, 2), (300, 1000, 1)])
+def test_malicious_training_is_a_part_of_fine_tuning(steps, batch_size, allowed):
+    class Short(TinySuite):
+        fine_tuning_examples = 50 / PART
+
+    config = within_part(contributor(Short()), TrainingConfig(steps=steps, lr=0.1, batch_size=batch_size))
+    assert (config.steps, config.lr, config.batch_size) == (allowed, 0.1, batch_size)
 
 
 def test_features_are_interpolated_with_the_bases(tiny):

@@ -58,7 +58,7 @@ def test_a_run_ends_at_once_and_keeps_what_it_finished(tmp_path, number, code, t
     environment = {**os.environ, "PYTHONPATH": str(TESTS)}
     options = [*TRACKS[track], *where, "--timeout", "600"]
     with subprocess.Popen([*command, *options], env=environment, stderr=subprocess.PIPE, text=True) as run:
-        until(lambda: [*root.glob(".scratch/*/waiting")] and records.files(root), 120)
+        until(lambda: [*root.glob(".scratch/*/waiting")] and records.files(root), 300)
         processes = psutil.Process(run.pid).children(recursive=True)
         assert len(processes) >= 3  # the fork server, a player, a judge
         began = time.monotonic()

@@ -122,10 +122,6 @@ def merge(play: Play, suite: Suite, files: Files, progress: Steps) -> Played:
     return Played(checkpoints.preflight(state, theta0, f"merger {play.defense}"), cost)
 
 
-Scores = dict[str, dict[str, float]]
-"""Split -> task -> share."""
-
-
 def judge(play: Play, result: StateDict, upload: tuple[dict[str, StateDict], Trigger] | None) -> dict[str, Any]:
     """Score what a player returned. Runs in the judge's process, the only one that loads test splits.
 
@@ -154,32 +150,42 @@ def judge(play: Play, result: StateDict, upload: tuple[dict[str, StateDict], Tri
             theta0 = suite.base()
             clean = _clean_merge(suite, tasks)
             for name, state in (("base_asr", theta0), ("clean_asr", clean)):
-                fields[name] = _scores(play, dict.fromkeys(tasks, state), trigger)["asr"]
-            theirs = _scores(play, {task: suite.finetuned(task) for task in tasks[: play.malicious]}, None)
-            fields["clean_own_accuracy"] = fmean(theirs["accuracy"].validation.values())
+                obeyed = {s: {task: _reaction(play, task, state, s, trigger)[0] for task in tasks} for s in SPLITS}
+                fields[name] = Shares(**obeyed)
+            fields["clean_own_accuracy"] = fmean(
+                _accuracy(play, task, suite.finetuned(task), "validation") for task in tasks[: play.malicious]
+            )
         else:
             fields = _scores(play, dict.fromkeys(tasks, result), upload[1] if upload else None)
     seen = sum(len(labels) for split in SPLITS for task in tasks for _, labels in [_held(play, task, split)])
-    cost.flops = seen * forward_flops(suite) * (1 + (upload is not None)) * (3 if play.kind == "contribution" else 1)
+    # Uploads with and without trigger, base and clean merge with it; or a merge without, and with it if it is attacked.
+    passes = 4 if play.kind == "contribution" else 1 + (upload is not None)
+    cost.flops = seen * forward_flops(suite) * passes
     return {**fields, "evaluation_cost": cost}
 
 
 def _scores(play: Play, models: Mapping[str, StateDict], trigger: Trigger | None) -> dict[str, Any]:
     """Accuracy and, with a trigger, ASR and robust accuracy of the model of each task, on both splits."""
-    suite = suites.get(play.protocol.suite)
-    scores: dict[str, Scores] = {"accuracy": {}} if trigger is None else {"accuracy": {}, "asr": {}, "robust": {}}
+    accuracy, asr, robust = ({s: dict[str, float]() for s in SPLITS} for _ in range(3))
     for split in SPLITS:
-        for part in scores.values():
-            part[split] = {}
         for task, state in models.items():
-            inputs, labels = _held(play, task, split)
-            right = suite.predict(state, task, inputs).argmax(-1) == labels
-            scores["accuracy"][split][task] = right.double().mean().item()
+            accuracy[split][task] = _accuracy(play, task, state, split)
             if trigger is not None:
-                assert play.target is not None
-                asr, robust = success(suite, state, inputs, labels, task, trigger, play.target)
-                scores["asr"][split][task], scores["robust"][split][task] = asr, robust
-    return {name: (Accuracy if name == "accuracy" else Shares)(**part) for name, part in scores.items()}
+                asr[split][task], robust[split][task] = _reaction(play, task, state, split, trigger)
+    scores: dict[str, Any] = {"accuracy": Accuracy(**accuracy)}
+    return scores if trigger is None else scores | {"asr": Shares(**asr), "robust": Shares(**robust)}
+
+
+def _accuracy(play: Play, task: str, state: StateDict, split: Split) -> float:
+    inputs, labels = _held(play, task, split)
+    predicted = suites.get(play.protocol.suite).predict(state, task, inputs).argmax(-1)
+    return (predicted == labels).double().mean().item()
+
+
+def _reaction(play: Play, task: str, state: StateDict, split: Split, trigger: Trigger) -> tuple[float, float]:
+    """ASR and robust accuracy."""
+    assert play.target is not None
+    return success(suites.get(play.protocol.suite), state, *_held(play, task, split), task, trigger, play.target)
 
 
 def _held(play: Play, task: str, split: Split) -> tuple[Tensor, Tensor]:
