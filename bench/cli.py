@@ -154,6 +154,15 @@ def show(name: Annotated[str, typer.Argument(help="A player's name, as `mergeare
     _console().print(describe.player(name))
 
 
+@app.command()
+def doctor() -> None:
+    """Can numbers made here be trusted? Plant known faults and see that each is caught, in about a minute."""
+    from bench import doctor_command
+
+    if not doctor_command.doctor(_console()):
+        raise typer.Exit(1)
+
+
 @zoo_app.command("list")
 def zoo_list(suite: SuiteOption = "embedded") -> None:
     """Show a suite's tasks, data and models."""

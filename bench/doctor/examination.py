@@ -1,0 +1,47 @@
+"""All planted faults, group by group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bench.declaration import Declaration, standing_in
+from bench.doctor import files, players, plays
+from bench.doctor.finding import Finding
+from bench.errors import ArenaError
+from bench.executors.local import Limits
+from bench.submit.gates import inspect
+
+PLANTED = Path(__file__).with_name("planted.py")
+MINIATURE = "bench.doctor.miniature:Miniature"
+
+
+def examine(suite: str = MINIATURE) -> Iterator[Finding]:
+    """Plant every fault, in a temporary folder.
+
+    Args:
+        suite: what is played on, where a fault needs a skill to be stolen.
+
+    Raises:
+        ArenaError: the planted players could not be imported.
+    """
+    declared, reason = inspect(PLANTED)
+    if declared is None:
+        raise ArenaError(f"{PLANTED.name} cannot be imported: {reason}; install the package again")
+    with TemporaryDirectory() as name, standing(declared):
+        folder = Path(name)
+        yield from players.findings(players.paces(PLANTED, declared, folder / "gates"))
+        played = plays.run(suite, Limits(seconds=120.0, plugins=(PLANTED,), declared=declared), folder / "run")
+        yield from plays.findings(played)
+        yield from files.findings(played, suite, folder)
+
+
+@contextmanager
+def standing(declared: Iterable[Declaration]) -> Iterator[None]:
+    """Stand-ins for these players, for as long as it lasts."""
+    with ExitStack() as stack:
+        for player in declared:
+            stack.enter_context(standing_in(player))
+        yield
