@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.games.backdoor import Play
-from bench.terminal import FOLDED, failure_table, flag_table, letters, percent, relative, shaded
+from bench.terminal import FOLDED, failure_table, flag_table, letters, percent, relative, shaded, spanned
 
 if TYPE_CHECKING:
     from leaderboard.board import BackdoorBoard, BackdoorCellPart, ContributorPart, MergerPart
@@ -80,18 +80,23 @@ def merger_table(rows: Sequence[MergerPart]) -> Table:
         left = name in ("merger", "reads", "not ranked because")
         table.add_column(name, justify="left" if left else "right", no_wrap=not left, **FOLDED.get(name, {}))
     for row in rows:
-        worst = row.worst_asr
         table.add_row(
             "–" if row.rank is None else str(row.rank),
             row.defense,
             row.tier,
-            "–" if worst is None else f"{100 * worst.mean:.0f} [{100 * worst.low:.0f}, {100 * worst.high:.0f}]",
+            _worst(row),
             *map(percent, (row.succession, row.transfer, row.robust, row.accuracy, row.accuracy_unattacked)),
             relative(row.relative_cost),
             f"{row.cost.wall_seconds:.1f}" if row.cost else "–",
             row.unranked_because or "",
         )
     return table
+
+
+def _worst(row: MergerPart) -> str:
+    if (asr := row.worst_asr) is None:
+        return "–"
+    return f"{100 * asr.mean:.0f} {spanned(100 * asr.low, 100 * asr.high, len(row.worst), '.0f')}"
 
 
 def contributor_table(rows: Sequence[ContributorPart], named: dict[str, str]) -> Table:

@@ -198,7 +198,12 @@ def failure_table(failures: Sequence[FailurePart]) -> Table:
 def _interval(part: IntervalPart | None, spread: bool) -> str:
     if part is None:
         return "–"
-    return f"{part.mean:.2f}" + (f" [{part.low:.2f}, {part.high:.2f}]" if spread else "")
+    return f"{part.mean:.2f}" + (f" {spanned(part.low, part.high, part.matches, '.2f')}" if spread else "")
+
+
+def spanned(low: float, high: float, matches: int, form: str) -> str:
+    """An interval as it is printed. One match and seed tell nothing about others: their interval is not known."""
+    return f"[{low:{form}}, {high:{form}}]" if matches > 1 else "(one match)"
 
 
 def percent(value: float | None) -> str:

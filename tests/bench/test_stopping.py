@@ -46,6 +46,11 @@ def until(condition, seconds):
     assert condition()
 
 
+def heed_interrupts():
+    """Shells have what runs in the background ignore them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     ("number", "code", "track"),
     [(signal.SIGTERM, 143, "protection"), (signal.SIGINT, 130, "backdoor"), (signal.SIGKILL, -9, "backdoor")],
@@ -57,7 +62,10 @@ def test_a_run_ends_at_once_and_keeps_what_it_finished(tmp_path, number, code, t
     command = [sys.executable, "-m", "bench", "run", "--track", track, "--suite", "tiny_suite:TinySuite"]
     environment = {**os.environ, "PYTHONPATH": str(TESTS)}
     options = [*TRACKS[track], *where, "--timeout", "600"]
-    with subprocess.Popen([*command, *options], env=environment, stderr=subprocess.PIPE, text=True) as run:
+    run = subprocess.Popen(
+        [*command, *options], env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    )
+    try:
         until(lambda: [*root.glob(".scratch/*/waiting")] and records.files(root), 300)
         processes = psutil.Process(run.pid).children(recursive=True)
         assert len(processes) >= 3  # the fork server, a player, a judge
@@ -65,7 +73,9 @@ def test_a_run_ends_at_once_and_keeps_what_it_finished(tmp_path, number, code, t
         run.send_signal(number)
         until(lambda: all(map(ended, processes)), 30)
         took = time.monotonic() - began
-        said = run.communicate()[1]
+        said = run.communicate(timeout=30)[1]
+    finally:
+        run.kill()
     assert run.returncode == code
     assert took < 10  # under a second on an idle machine; the player would wait for minutes
     assert ("run the same command to go on" in said) == (code > 0)

@@ -1,0 +1,71 @@
+"""What the terminal says of how sure a mean is."""
+
+from bench import backdoor_terminal, terminal
+from bench.game import Tier
+from bench.games import backdoor
+from bench.records import Accuracy, Shares
+from leaderboard.backdoor import backdoor_board
+from leaderboard.board import IntervalPart
+from leaderboard.rows import suite_board
+from record_factory import make_record
+
+KEPT = (
+    "id",
+    "suite",
+    "seed",
+    "key",
+    "examples",
+    "status",
+    "cost",
+    "evaluation_cost",
+    "fine_tuning_flops",
+    "provenance",
+)
+
+
+def attacked(asr, match=("a", "b"), seed=0):
+    """A merge in which a trigger succeeds on a share of its target's task."""
+    template = make_record(suite="toy", seed=seed, attack=f"{match} {seed}")  # for a new id
+    shares = {task: asr for task in match}
+    both = {"validation": shares, "test": shares}
+    return backdoor.Record(
+        **{name: getattr(template, name) for name in KEPT},
+        kind="merge",
+        contributors=match,
+        malicious=1,
+        attack="badnets",
+        defense="average",
+        target_task=match[0],
+        target=0,
+        tier=Tier.DATA_FREE,
+        asr=Shares(**both),
+        robust=Shares(**both),
+        accuracy=Accuracy(**both),
+    )
+
+
+def worst(*records):
+    table = backdoor_terminal.merger_table(backdoor_board("toy", records).mergers)
+    (found,) = next(column for column in table.columns if column.header == "worst ASR").cells
+    return found
+
+
+def test_the_worst_case_of_one_match_has_no_interval():
+    assert worst(attacked(0.25)) == "25 (one match)"
+    assert worst(attacked(0.25), attacked(0.75, ("b", "a"))) == "50 [25, 75]"
+    assert worst(attacked(0.25), attacked(0.75, seed=1)) == "50 [25, 75]"
+    assert worst(attacked(0.25), attacked(0.25, ("b", "a"))) == "25 [25, 25]"  # measured twice, and the same
+
+
+def test_the_resistance_of_one_match_has_no_interval():
+    records = [make_record(), make_record(defense="params"), make_record(attack=None, defense="params")]
+    (row, *_) = suite_board("toy", records).defenses
+    found = {}
+    for matches in (1, 2):
+        part = IntervalPart(mean=0.4, low=0.3, high=0.5, matches=matches)
+        table = terminal.defense_table([row.model_copy(update={"resistance": {Tier.DATA_FREE: part}})], frozenset())
+        found[matches] = next(column for column in table.columns if column.header == Tier.DATA_FREE).cells
+    assert {matches: [*cells] for matches, cells in found.items()} == {
+        1: ["0.40 (one match)"],
+        2: ["0.40 [0.30, 0.50]"],
+    }
