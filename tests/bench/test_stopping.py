@@ -53,7 +53,11 @@ def heed_interrupts():
 
 @pytest.mark.parametrize(
     ("number", "code", "track"),
-    [(signal.SIGTERM, 143, "protection"), (signal.SIGINT, 130, "backdoor"), (signal.SIGKILL, -9, "backdoor")],
+    [
+        (signal.SIGTERM, 143, "protection"),
+        (signal.SIGKILL, -9, "backdoor"),
+        pytest.param(signal.SIGINT, 130, "backdoor", marks=pytest.mark.slow),  # the same handler as SIGTERM's
+    ],
 )
 def test_a_run_ends_at_once_and_keeps_what_it_finished(tmp_path, number, code, track):
     plugin, root = tmp_path / "waits.py", tmp_path / "r"
