@@ -18,7 +18,7 @@ from pydantic_core import to_jsonable_python
 
 from bench import registry
 from bench.errors import ArenaError, BadConfig
-from bench.game import Config, CostClass, Defense, Kind, Player, Stage, Tier
+from bench.game import CostClass, Defense, Kind, MadeConfig, Player, Stage, Tier
 
 Text = Annotated[str, Field(max_length=10_000)]
 Name = Annotated[str, Field(pattern=f"^{registry.NAME.pattern}$")]
@@ -105,7 +105,7 @@ def stand_in(declaration: Declaration) -> type[Player]:
         method: play,
         "__doc__": declaration.doc,
         "__module__": f"{__name__}.{declaration.source}",
-        "Config": create_model("Config", __base__=Config, **fields),
+        "Config": create_model("Config", __base__=MadeConfig, **fields),
         "paper": declaration.paper,
         "source": declaration.source,
         "base_tier": declaration.tier,

@@ -63,6 +63,14 @@ class Config(BaseModel):
     )
 
 
+class MadeConfig(Config):
+    """Base of configs that are made of a function's signature: no source has docstrings of theirs, and looking for
+    them takes longer than everything else that registers a player.
+    """
+
+    model_config = ConfigDict(use_attribute_docstrings=False)
+
+
 class DefenseConfig(Config):
     """Config of a defense."""
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from pydantic import create_model
 
 from bench.errors import ArenaError, UnknownName
-from bench.game import Align, Attack, Config, CostClass, Defense, Kind, Merge, Player, Recover, Tier
+from bench.game import Align, Attack, CostClass, Defense, Kind, MadeConfig, Merge, Player, Recover, Tier
 from bench.safe_merging import Backdoor, Repair, SafeMerge
 
 P = TypeVar("P", bound=Callable[..., Any])
@@ -78,7 +78,7 @@ def _from_function(kind: Kind, function: Callable[..., Any], **traits: Any) -> t
         for p in parameters
         if p.kind is inspect.Parameter.KEYWORD_ONLY
     }
-    config = create_model(f"{function.__name__}_config", __base__=Config, **fields)
+    config = create_model(f"{function.__name__}_config", __base__=MadeConfig, **fields)
 
     def play(self: Player, *arguments: Any) -> Any:
         return function(*arguments, **dict(self.config))
