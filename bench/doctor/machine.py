@@ -30,7 +30,7 @@ def state() -> Iterator[Line]:
     for name, reason in registry.broken().items():
         yield Line("players", f"those of {name} could not be imported: {reason}", "weaker")
     yield Line("system", f"{platform.system()} {platform.release()} on {platform.machine()}, {os.cpu_count()} cores")
-    yield Line("python", f"{platform.python_version()}; torch {torch.__version__}, {torch.get_num_threads()} threads")
+    yield Line("python", f"{platform.python_version()}; torch {torch.__version__}, threads: {torch.get_num_threads()}")
     yield Line("device", "cpu: plays use no accelerator")
     yield _confinement()
     differing = list(integrity.differing())
