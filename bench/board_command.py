@@ -14,6 +14,7 @@ from bench import records
 from bench.errors import ArenaError
 from bench.records import Record
 from bench.tracks import TRACKS
+from leaderboard import pictures
 from leaderboard import publish as publishing
 from leaderboard.board import Leaderboard
 from leaderboard.build import build, texts, to_json
@@ -24,7 +25,7 @@ from leaderboard.publish import Changes
 
 
 def build_committed(folder: Path, console: Console) -> None:
-    """Build the committed board: ``leaderboard.json`` and ``index.html`` of what lies below its folder.
+    """Build the committed board: ``leaderboard.json``, ``index.html`` and ``plots`` of what lies below it.
 
     Raises:
         ArenaError: there is no record, or something is wrong with one.
@@ -32,8 +33,10 @@ def build_committed(folder: Path, console: Console) -> None:
     found = whole(folder)
     if not found.records:
         raise ArenaError(f"{folder}: no records there; `mergearena leaderboard publish --records DIR` adds some")
-    for name, text in texts(found.board()).items():
+    board = found.board()
+    for name, text in texts(board).items():
         records.write_text(folder / name, text)
+    pictures.write(board, folder)
     console.print(f"{len(found.records)} records; board: {folder / 'leaderboard.json'}, page: {folder / 'index.html'}")
 
 

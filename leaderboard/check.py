@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from leaderboard import pictures
 from leaderboard.build import texts
 from leaderboard.committed import Problem, survey
 
@@ -13,12 +14,12 @@ def check(folder: Path) -> list[Problem]:
     found = survey(folder)
     if found.problems:
         return found.problems  # a board of bad records would be stale as well, which tells nothing new
-    expected = texts(found.board())
+    board = found.board()
+    expected = texts(board)
     present = {name: (folder / name).read_bytes() for name in expected if (folder / name).is_file()}
     if not found.records and not present:
         return []
-    return [
-        Problem(folder / name, "it is stale", "run `mergearena leaderboard build` and commit what it writes")
-        for name, text in expected.items()
-        if present.get(name) != text.encode()
-    ]
+    stale = [folder / name for name, text in expected.items() if present.get(name) != text.encode()]
+    stale += pictures.outdated(pictures.specifications(board), folder)
+    remedy = "run `mergearena leaderboard build` and commit what it writes"
+    return [Problem(path, "it is stale", remedy) for path in stale]

@@ -8,6 +8,7 @@ count up within a process, and the same board must give the same bytes.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,10 @@ KINDS = {
     "partly": ("var(--paper)", "var(--ranked)", "circle"),
 }
 """Kind of a point -> fill, outline and shape."""
+
+
+_LETTERS: dict[str, Any] = {"fontSize": 11, "fontWeight": 600}
+_ROLES = re.compile(r' (?:role|aria-\w+)="[^"]*"')
 
 
 @dataclass(frozen=True)
@@ -105,8 +110,9 @@ def panel(
         )
         spots = [(p.letter, WIDTH * x.at(p.x), HEIGHT * (1 - y.at(p.y))) for p in points if p.letter]
         letters = _data([vars(label) for label in place(spots, WIDTH, HEIGHT)])
-        text = letters.mark_text(color="var(--ink)", fontSize=11, fontWeight=600)
-        layers.append(text.encode(x=alt.X("x:Q", scale=None), y=alt.Y("y:Q", scale=None), text="text:N"))
+        letters = letters.encode(x=alt.X("x:Q", scale=None), y=alt.Y("y:Q", scale=None), text="text:N")
+        halo: dict[str, Any] = {"stroke": "var(--paper)", "strokeWidth": 3, "strokeJoin": "round"}
+        layers += [letters.mark_text(**halo, **_LETTERS), letters.mark_text(color="var(--ink)", **_LETTERS)]
         return alt.LayerChart(layer=layers, width=WIDTH, height=HEIGHT, title=title)
 
 
@@ -146,8 +152,8 @@ def specification(chart: alt.TopLevelMixin, background: str = "transparent") -> 
 
 
 def to_svg(chart: alt.TopLevelMixin) -> str:
-    """Inline SVG, without identifiers."""
-    return vl_convert.vegalite_to_svg(specification(chart))
+    """Inline SVG, without identifiers, and without roles of its parts: the page gives the whole one."""
+    return _ROLES.sub("", vl_convert.vegalite_to_svg(specification(chart)))
 
 
 def to_png(spec: str) -> bytes:

@@ -133,7 +133,9 @@ def test_stale_files_are_named(board):
 
 def test_records_without_a_rebuilt_board_make_it_stale(board):
     records.write(make_record(defense="params", attack="identity > average"), board / "records")
-    assert {problem.path.name for problem in check(board)} == {"leaderboard.json", "index.html"}
+    stale = {problem.path.relative_to(board).as_posix() for problem in check(board)}
+    drawn = {f"plots/toy-{what}-against-cost.png" for what in ("resistance", "recovered")}
+    assert stale == {"leaderboard.json", "index.html", *drawn}
 
 
 def test_a_submission_is_merged_by_adding_its_folder(board, tmp_path):

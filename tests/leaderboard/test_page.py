@@ -8,38 +8,15 @@ from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import pytest
+from worlds import ASR, SHARES, STRANGE, SWEEP, poisoned, world
 
 from bench import terminal
-from bench.cost import Cost
 from bench.game import Tier
 from leaderboard.anchors import anchors, slug
 from leaderboard.board import IntervalPart, Leaderboard, OptionPart, PlayerPart, SubmissionPart, tied
 from leaderboard.build import build, to_json
 from leaderboard.page import render
 from record_factory import ALIGNED, NAIVE, make_record
-
-SWEEP = [f"lock(rate=0.{rate}, mode=slow)" for rate in (1, 2, 3)]
-STRANGE = "<script>alert('1')</script>&\"amp;"
-SHARES = {"none": 1.0, "params": 0.7, SWEEP[0]: 0.6, SWEEP[1]: 0.4, SWEEP[2]: 0.3, STRANGE: 0.5}
-
-
-def world(suite="toy"):
-    """Two matches, two seeds; the last of the sweep loses accuracy, an attack on params fails with strange words."""
-    found = []
-    for victim, donor in (("v", "d"), ("d", "v")):
-        for seed in (0, 1):
-            match = {"suite": suite, "victim": victim, "donors": (donor,), "seed": seed}
-            found.append(make_record(**match, attack="base-only", uses_victim=False, test=(0.5, 0.3)))
-            for defense, share in SHARES.items():
-                here = match | {"defense": defense}
-                kept = 0.8 if defense == SWEEP[2] else 0.95
-                found.append(make_record(**here | {"attack": None}, test=(kept,), cost=Cost(flops=25)))
-                found.append(make_record(**here, test=(0.5 + 0.4 * share, 0.9)))
-                if defense == "params":
-                    failed = {"status": "timeout", "reason": f"slow {STRANGE}"}
-                    found.append(make_record(**here, attack=ALIGNED, tier=Tier.LABELLED, **failed))
-    return found
-
 
 HERE = "protection/toy"
 
@@ -75,7 +52,7 @@ class Reader(HTMLParser):
 
 @pytest.fixture(scope="module")
 def board():
-    return build(world())
+    return build([*world(), *poisoned()])
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +125,22 @@ def test_every_attack_has_its_details(read):
     failed = read.tables[f"{HERE}/attack/{slug(ALIGNED)}/defenses"]
     assert [named(row[0]) for row in failed[1:]] == ["params"]
     assert failed[1][-1] == "4 of 4 timeout"
+
+
+def test_the_backdoor_track_is_all_there(read):
+    there = "backdoor/toy"
+    (mergers, *rows), (_, *heat) = read.tables[f"{there}/ranking"], read.tables[f"{there}/heat"]
+    assert [(row[0], named(row[1])) for row in rows] == [("1", "regmean"), ("2", "ties"), ("–", "dare")]
+    assert rows[0][mergers.index("worst ASR")] == "20 [20, 20]"
+    assert [rows[0][mergers.index(name)] for name in ("succession", "transfer", "robust")] == ["20.0", "10.0", "80.0"]
+    assert "20.0 points below" in rows[2][mergers.index("notes")]
+    assert heat == [["badnets", "20", "90", "60"]]
+    attacks, row = read.tables[f"{there}/attacks"]
+    assert [row[attacks.index(name)] for name in ("alone", "base", "clean merge")] == ["100.0", "10.0", "5.0"]
+    assert {merger for merger in ASR if f"{there}/merger/{merger}/attacks" in read.tables} == set(ASR)
+    clean = read.tables[f"{there}/merger/ties/attacks"][-1]
+    assert clean[:3] == ["none: all are clean", "–", "–"]
+    assert [named(row[0]) for row in read.tables[f"{there}/attack/badnets/mergers"][1:]] == ["regmean", "ties", "dare"]
 
 
 def links(suite):
@@ -264,14 +257,14 @@ def test_nothing_is_loaded_from_anywhere(page, read):
 def test_the_same_board_gives_the_same_bytes(board, page):
     render(build(world("another")))  # nothing may be left over from it, such as a counter of identifiers
     assert render(board) == page
-    shuffled = world()
+    shuffled = [*world(), *poisoned()]
     random.Random(0).shuffle(shuffled)
     assert render(build(shuffled)) == page
     assert render(Leaderboard.model_validate_json(to_json(board))) == page
 
 
 def test_identifiers_are_unique_and_lead_somewhere():
-    read = Reader(render(build([*world(), *world("another")])))
+    read = Reader(render(build([*world(), *world("another"), *poisoned(), *poisoned("another")])))
     ids = [attrs["id"] for _, attrs in read.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
     for _, attrs in read.tags:
