@@ -7,6 +7,7 @@ import pytest
 from bench import presets, record_text, records
 from bench.pipeline import parse_attack
 from bench.scoring import group
+from leaderboard import pictures
 from leaderboard.build import build, to_json
 from leaderboard.committed import survey
 from leaderboard.page import render
@@ -61,6 +62,10 @@ class TestBoard:
 
     def test_page(self, benchmark, found):
         benchmark.pedantic(render, (build(found),), rounds=3)
+
+    def test_pictures(self, benchmark, found, tmp_path):
+        board = build(found)
+        benchmark.pedantic(pictures.write, (board, tmp_path), rounds=1)
 
     def test_group(self, benchmark, found):
         """The least that any board does: a pass over the records."""
