@@ -167,6 +167,12 @@ class BackdoorSection(Section):
         """Whoever comes first, if anybody is ranked."""
         return next((row for row in self.board.mergers if row.rank == 1), None)
 
+    def rank(self, row: MergerPart) -> str:
+        """The rank, and whether it is a tie."""
+        if row.rank is None:
+            return "–"
+        return f"{row.rank} tie" if sum(other.rank == row.rank for other in self.board.mergers) > 1 else str(row.rank)
+
     def panels(self) -> list[tuple[str, str, Markup]]:
         """Class, label and SVG of each plot."""
         return [

@@ -61,16 +61,16 @@ def poisoned(suite="toy"):
 
 
 def _backdoor(suite, *, attack, defense, asr=1.0, kept=0.9):
-    tasks = ("a", "b", "c")
+    tasks = ("animals", "buildings", "characters", "diagrams", "emblems", "faces")
 
     def shares(value, elsewhere=None):
-        each = {task: value if task == "a" or elsewhere is None else elsewhere for task in tasks}
+        each = {task: value if task == tasks[0] or elsewhere is None else elsewhere for task in tasks}
         return {"test": each, "validation": each}
 
     fields = {"suite": suite, "contributors": tasks, "attack": attack, "defense": defense}
     if attack is not None:
         fields |= {"asr": Shares(**shares(asr, asr / 2)), "robust": Shares(**shares(1 - asr)), "malicious": 1}
-        fields |= {"target_task": "a", "target": 0}
+        fields |= {"target_task": tasks[0], "target": 0}
     if defense is None:
         fields |= {"kind": "contribution", "base_asr": Shares(**shares(0.1)), "clean_asr": Shares(**shares(0.05))}
     else:
