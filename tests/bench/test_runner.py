@@ -208,7 +208,8 @@ def board(root):
     suites = data["protection"]
     assert suites
     for suite in suites:
-        suite["protocol"].pop("dates")
+        for dated in (suite["protocol"], *(part for row in suite["defenses"] for part in row["history"])):
+            dated.pop("dates")
         for row in (*suite["defenses"], *suite["attacks"]):
             for name in ("cost", "protect_cost"):
                 for timed in ("wall_seconds", "cpu_seconds", "peak_host_bytes"):
