@@ -48,7 +48,7 @@ _EVERY_SYMMETRY = (
     "residual-matching+block-matching+head-matching+weight-matching+gauge-anchor+scale-normalization+gauge-anchor"
 )
 _ADAPTIVE = (
-    "identity > victim-first",
+    f"{_EVERY_SYMMETRY} > victim-first",
     f"{_ALIGNED}+attention-shrink > task-arithmetic",
     "base-attention(mlps=true) > task-arithmetic",
     "block-matching+transplant(probes=1024, ridge=0.001) > victim-first(scale=1.0, donors=1.5)",
@@ -136,8 +136,9 @@ CATALOGUE = (
 AUTO_NAME = "auto"
 AUTO = (
     f"{_EVERY_SYMMETRY} > task-arithmetic",
+    _ADAPTIVE[0],
     f"{_EVERY_SYMMETRY} > dare",
-    *_ADAPTIVE[:4],
+    *_ADAPTIVE[1:4],
     f"{_EVERY_SYMMETRY} > adamerging",
     *_ADAPTIVE[4:],
     f"{_EVERY_SYMMETRY} > task-arithmetic > finetune(steps=100)",
