@@ -2,18 +2,19 @@
 "use strict";
 const LONG = 24; // rows from which a table gets a filter
 
-function shown() {
-  const id = decodeURIComponent(location.hash.slice(1));
-  return document.getElementById(id);
+// What a link's fragment leads to; nothing if it is mistyped.
+function leadsTo(hash) {
+  try { return document.getElementById(decodeURIComponent(hash.slice(1))); } catch { return null; }
 }
 
 // A browser opens the details that a link leads into; older ones are helped.
 function follow() {
-  const target = shown();
+  const target = leadsTo(location.hash);
   for (let at = target; at; at = at.parentElement) if (at.localName === "details") at.open = true;
   for (const link of document.querySelectorAll(".toolbar a, .tiers a")) {
-    const leads = document.getElementById(decodeURIComponent(link.hash.slice(1)));
-    const current = target && leads ? leads === target || (leads.matches(".board") && leads.contains(target) && !target.closest(".tiers")) : link.hash === "#boards";
+    const place = leadsTo(link.hash);
+    const within = place?.matches(".board") && place.contains(target) && !target.closest(".tiers");
+    const current = target ? place === target || within : link.hash === "#boards";
     if (current) link.setAttribute("aria-current", "true");
     else link.removeAttribute("aria-current");
   }

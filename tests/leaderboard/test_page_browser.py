@@ -230,6 +230,12 @@ def test_strange_names_have_links_too(visit):
     assert tab.locator(".detail[open] summary").inner_text().split()[1:-2] == STRANGE.split()
 
 
+@pytest.mark.parametrize("fragment", ["#nowhere", "#%E0%A4%A", "#"])
+def test_a_link_that_leads_nowhere_shows_everything(visit, fragment):
+    tab = visit(fragment)
+    assert (len(boards(tab)), current(tab)) == (3, ["#boards"])
+
+
 def test_the_theme_can_be_chosen_and_is_kept(visit):
     tab = visit(color_scheme="light")
     paper = "getComputedStyle(document.body).backgroundColor"
