@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 from bench.game import Tier
 from bench.scoring import MINIMUM_FIDELITY, MINIMUM_GAP, QUALIFYING
-from bench.terminal import percent, relative
+from bench.terminal import percent, relative, spanned
 from leaderboard import palette
 from leaderboard.anchors import anchors
 from leaderboard.board import Leaderboard
@@ -59,7 +59,12 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    found.globals |= {"tiers": [tier.value for tier in Tier], "heat_class": palette.heat_class, "stages": stages}
+    found.globals |= {
+        "tiers": [tier.value for tier in Tier],
+        "heat_class": palette.heat_class,
+        "stages": stages,
+        "spanned": spanned,
+    }
     found.filters |= {
         "percent": percent,
         "relative": relative,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.game import Tier
 from bench.submit.plan import Entry
+from bench.terminal import spanned
 from leaderboard.board import Leaderboard
 
 
@@ -32,8 +33,9 @@ def place(entry: Entry, mine: Leaderboard, others: Leaderboard | None) -> str:
     ahead = [r for r in rivals if r.resistance[Tier.DATA_FREE].mean > own_interval.mean]
     ties = [r.defense for r in rivals if r.resistance[Tier.DATA_FREE].overlaps(own_interval)]
     tied = f", tied with {', '.join(ties[:3])}{' and others' if len(ties) > 3 else ''}" if ties else ""
+    spread = spanned(own_interval.low, own_interval.high, own_interval.matches, ".1%")
     return (
-        f"{entry.spelled} resists {own_interval.mean:.1%} [{own_interval.low:.1%}, {own_interval.high:.1%}] data-free: "
+        f"{entry.spelled} resists {own_interval.mean:.1%} {spread} data-free: "
         f"place {len(ahead) + 1} of {len(rivals) + 1} {against}{tied}"
     )
 
