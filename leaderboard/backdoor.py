@@ -65,8 +65,9 @@ def _chosen(attacked: Iterable[Record]) -> Record:
 
 
 def _merger_rows(merges: Sequence[Record]) -> tuple[MergerPart, ...]:
-    rows = [_merger_row(defense, here) for defense, here in group(merges, lambda r: r.defense or "").items()]
-    best = max((row.accuracy for row in rows if row.accuracy is not None), default=0.0)
+    met = _met(r for r in merges if r.round == 0)  # later evidence comes in against some mergers first
+    rows = [_merger_row(defense, here, met) for defense, here in group(merges, lambda r: r.defense or "").items()]
+    best = max((row.accuracy for row in rows if row.unranked_because is None and row.accuracy), default=0.0)
     judged = [
         row.model_copy(update={"unranked_because": f"clean accuracy {100 * (best - row.accuracy):.1f} points below"})
         if row.unranked_because is None and row.accuracy is not None and row.accuracy < best - MOST_LOST
@@ -88,15 +89,28 @@ def _order(row: MergerPart) -> tuple[object, ...]:
     return row.unranked_because is not None, asr, -(row.accuracy or 0), row.relative_cost or 0, row.defense
 
 
-def _merger_row(defense: str, merges: Sequence[Record]) -> MergerPart:
+def _met(merges: Iterable[Record]) -> set[tuple[str, str]]:
+    """(match, attack) of every finished play against a malicious contributor."""
+    return {("+".join(r.contributors), r.attack or "") for r in merges if r.asr is not None}
+
+
+def _merger_row(defense: str, merges: Sequence[Record], every: set[tuple[str, str]]) -> MergerPart:
     attacked = [r for r in merges if r.asr is not None]
     worst = tuple(worst_cases(merges))
-    failed = sum(r.status != "ok" for r in merges)
+    reason = None
+    if failed := sum(r.status != "ok" for r in merges):
+        reason = f"{failed} of {len(merges)} plays failed"
+    elif not worst:
+        reason = "never attacked"
+    elif missed := every - _met(merges):
+        match, attack = min(missed)
+        reason = f"not evaluated against {len(missed)} of {len(every)} attacks: {attack} on {match}"
+        reason += " and others" if len(missed) > 1 else ""
     by_match = group(worst, lambda w: w.match).values()
     interval = bootstrap([[w.asr for w in here] for here in by_match]) if worst else None
     return MergerPart(
         rank=None,
-        unranked_because=f"{failed} of {len(merges)} plays failed" if failed else None if worst else "never attacked",
+        unranked_because=reason,
         defense=defense,
         tier=merges[0].tier or "",
         worst_asr=ShareInterval(mean=interval.mean, low=interval.low, high=interval.high) if interval else None,

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from rich.console import Console
 from torch import Tensor
 
 from bench import records as storage
@@ -74,13 +75,11 @@ def other_code(played: Run) -> Finding:
 
 def board(records: Iterable[Record], folder: Path) -> Iterator[Finding]:
     """A board of the records is built in ``folder``; then one of them is edited, and then it is taken out."""
-    from leaderboard.build import texts
+    from bench.board_command import build_committed
     from leaderboard.check import check
-    from leaderboard.committed import survey
 
     paths = [storage.write(record, folder / "records") for record in records if record.status == "ok"]
-    for name, text in texts(survey(folder).board()).items():
-        storage.write_text(folder / name, text)
+    build_committed(folder, Console(quiet=True))
     alarm = _first(problem.what for problem in check(folder))
 
     victim = paths[0]

@@ -17,6 +17,7 @@ from bench.executors.local import Limits
 from bench.submit import gates, verdicts
 from bench.submit.verdicts import Gate
 from bench.suites import integrity, splits
+from leaderboard import pictures
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="players' processes need Linux")
 
@@ -151,14 +152,18 @@ def test_a_runner_that_does_not_look_at_code_reuses_a_stale_record(played, monke
 
 
 @pytest.mark.parametrize(
-    ("where", "name", "off", "fault"),
+    ("off", "fault"),
     [
-        (record_text, "digest", lambda fields: "0" * 64, "an accuracy edited in a record"),
-        (leaderboard.check, "texts", lambda board: {}, "a stale board: a record was taken out"),
+        ([(record_text, "digest", lambda fields: "0" * 64)], "an accuracy edited in a record"),
+        (
+            [(leaderboard.check, "texts", lambda board: {}), (pictures, "outdated", lambda wanted, folder: [])],
+            "a stale board: a record was taken out",
+        ),
     ],
 )
-def test_without_a_check_a_tampered_board_is_missed(where, name, off, fault, played, tmp_path, monkeypatch):
-    monkeypatch.setattr(where, name, off)
+def test_without_a_check_a_tampered_board_is_missed(off, fault, played, tmp_path, monkeypatch):
+    for where, name, nothing in off:
+        monkeypatch.setattr(where, name, nothing)
     assert missed(files.board(played.records, tmp_path / "board")) == {fault}
 
 

@@ -126,10 +126,10 @@ def test_the_command_plays_every_match_of_quick_and_every_seed(tmp_path, monkeyp
     monkeypatch.setattr(os, "fsync", lambda file: None)
     command(tmp_path)
     found = findings(tmp_path)
-    assert (found.settings.defense, found.settings.matches) == ("params", ("a+b", "b+c"))
+    assert (found.settings.defense, found.settings.matches) == ("params", ("a+b", "b+c", "c+a"))
     assert [trial.attack for trial in found.trials if trial.known] == ["identity > task-arithmetic"]
     assert {(r.tasks, r.seed) for r in found.strongest.records} == {
-        (tasks, seed) for tasks in (("a", "b"), ("b", "c")) for seed in (0, 1)
+        (tasks, seed) for tasks in (("a", "b"), ("b", "c"), ("c", "a")) for seed in (0, 1)
     }
 
 

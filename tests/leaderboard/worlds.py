@@ -51,16 +51,17 @@ def crowd(defenses=30, attacks=60, matches=2):
 
 def poisoned(suite="toy"):
     """Three mergers against a malicious contributor and against none; one merger is not accurate enough."""
-    upload = _backdoor(suite, attack="badnets", defense=None)
+    upload = backdoor_record(suite, attack="badnets", defense=None)
     kept = {merger: 0.6 if merger == "dare" else 0.8 for merger in ASR}
     return [upload] + [
-        _backdoor(suite, attack=attack, defense=merger, asr=asr, kept=kept[merger])
+        backdoor_record(suite, attack=attack, defense=merger, asr=asr, kept=kept[merger])
         for merger, asr in ASR.items()
         for attack in ("badnets", None)
     ]
 
 
-def _backdoor(suite, *, attack, defense, asr=1.0, kept=0.9):
+def backdoor_record(suite="toy", *, attack, defense, asr=1.0, kept=0.9, **changes):
+    """A finished contribution, or a finished merge if there is a merger, changed as told."""
     tasks = ("animals", "buildings", "characters", "diagrams", "emblems", "faces")
 
     def shares(value, elsewhere=None):
@@ -78,5 +79,5 @@ def _backdoor(suite, *, attack, defense, asr=1.0, kept=0.9):
     shared = make_record().model_dump(include={"seed", "key", "examples", "status", "fine_tuning_flops"})
     costs = {"cost": Cost(flops=10), "evaluation_cost": Cost(), "provenance": make_record().provenance}
     accuracy = Accuracy(**shares(kept))
-    name = identify({"suite": suite, "attack": attack, "defense": defense})
-    return backdoor.Record(**{"malicious": 0} | shared | costs | fields, accuracy=accuracy, id=name)
+    name = identify({"suite": suite, "attack": attack, "defense": defense} | changes)
+    return backdoor.Record(**{"malicious": 0} | shared | costs | fields | changes, accuracy=accuracy, id=name)
