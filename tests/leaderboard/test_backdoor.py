@@ -1,8 +1,7 @@
 """The ranking of safe mergers compares like with like."""
 
-from worlds import backdoor_record
-
 from leaderboard.build import build
+from worlds import backdoor_record
 
 
 def rows(records):

@@ -8,7 +8,6 @@ from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import pytest
-from worlds import ASR, SHARES, STRANGE, SWEEP, poisoned, world
 
 from bench import terminal
 from bench.game import Tier
@@ -17,6 +16,7 @@ from leaderboard.board import IntervalPart, Leaderboard, OptionPart, PlayerPart,
 from leaderboard.build import build, to_json
 from leaderboard.page import render
 from record_factory import ALIGNED, NAIVE, make_record
+from worlds import ASR, SHARES, STRANGE, SWEEP, poisoned, world
 
 HERE = "protection/toy"
 

@@ -5,12 +5,12 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
-from worlds import STRANGE, SWEEP, crowd, poisoned, world
 
 from bench.game import Tier
 from leaderboard.build import build
 from leaderboard.page import render
 from record_factory import NAIVE
+from worlds import STRANGE, SWEEP, crowd, poisoned, world
 
 driver = pytest.importorskip("playwright.sync_api", reason="no playwright: make test installs it")
 TOY, TEXT, SAFE = "protection/toy", "protection/text", "backdoor/toy"

@@ -2,10 +2,10 @@
 
 import pytest
 from PIL import Image
-from worlds import poisoned, world
 
 from leaderboard import pictures
 from leaderboard.build import build
+from worlds import poisoned, world
 
 NAMES = {
     "plots/toy-resistance-against-cost.png",
