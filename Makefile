@@ -11,7 +11,7 @@ run: $(VENV)/.runtime  ## play the default benchmark, print the board, name the 
 	$(BIN)/mergearena run
 
 test: $(VENV)/.dev  ## everything but the slow tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-all: $(VENV)/.dev  ## the slow tests too: trainings and whole runs
 	$(BIN)/python -m pytest -m ""

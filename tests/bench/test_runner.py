@@ -13,7 +13,7 @@ import pytest
 from filelock import FileLock
 from rich.progress import Progress, TextColumn
 
-from bench import checkpoints, records, runner
+from bench import checkpoints, records, registry, runner
 from bench.cli import main
 from bench.errors import ArenaError, BadCheckpoint
 from bench.executors import progress
@@ -23,7 +23,6 @@ from bench.games.base import Protocol
 from bench.games.protection import Match, Play, plan
 from bench.pipeline import parse_attack, parse_defense
 from bench.play_command import _step_bars
-from bench.registry import load_plugin
 
 TESTS = Path(__file__).parent.parent
 HOSTILE = TESTS / "hostile.py"
@@ -35,7 +34,12 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the local execu
 
 @pytest.fixture(scope="module", autouse=True)
 def hostile_players():
-    load_plugin(HOSTILE)
+    registry.load()
+    known = dict(registry._players)
+    registry.load_plugin(HOSTILE)
+    yield
+    registry._players.clear()
+    registry._players.update(known)
 
 
 def play(root, defenses, attacks=(NAIVE,), seconds=60.0, memory=4.0, key="k", seeds=(0,), cascade=(), **options):
