@@ -204,7 +204,7 @@ def preset(name: str, suite: str, tasks: Sequence[str]) -> Preset:
     Raises:
         UnknownName: there is none of that name.
     """
-    matches = _matches(suite, _MATCHES.get(suite, tuple(zip(tasks, (*tasks[1:], tasks[0]), strict=True))))
+    matches = _matches(suite, _MATCHES.get(suite) or tuple(zip(tasks, (*tasks[1:], *tasks[:1]), strict=True)))
     if name == "quick":
         return Preset(matches[:3], (0,), _QUICK_DEFENSES, (*_FEW_BASELINES, *REPRESENTATIVE))
     if name == "standard":

@@ -102,6 +102,14 @@ def test_a_gate_fails_what_breaks_it_and_says_what_to_do(gate, tmp_path, monkeyp
     assert not any(player.name == "mine" for player in registry.players())
 
 
+def test_a_defense_meets_a_real_victim(tmp_path):
+    found = list(gates.check(template.write("defense", "my-own", False, tmp_path), None))
+    assert [gate for gate in found if gate.status == "failed"] == []
+    (fidelity,) = [gate for gate in found if "real victim" in gate.name]
+    assert fidelity.status == "passed"
+    assert "before" in fidelity.detail
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("as_class", [False, True])
 @pytest.mark.parametrize("kind", ["defense", "align", "merge", "recover", "safe-merge", "contributor"])
