@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from bench import __version__, study_cli, submit_cli
+from bench import __version__, official, study_cli, submit_cli
 from bench.console import console as _console
 from bench.errors import ArenaError
 from bench.stopping import Stopped, stoppable
@@ -94,10 +94,10 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="Play everything again, replacing records.")] = False,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that one player may take.")] = 600.0,
     memory: Annotated[float, typer.Option(min=0.1, help="GiB that one player may allocate.")] = 4.0,
-    examples: Annotated[int, typer.Option(min=1, help="k: examples per task for the data tiers.")] = 256,
+    examples: Annotated[int, typer.Option(min=1, help="k: examples per task for the data tiers.")] = official.EXAMPLES,
     key: Annotated[
         str, typer.Option(help="Run key from which the defenses' secret seeds are derived; scoring uses a fresh one.")
-    ] = "mergearena",
+    ] = official.KEY,
     plugin: Annotated[
         list[Path] | None, typer.Option(help="Python file with your own players to register. Repeatable.")
     ] = None,

@@ -6,7 +6,6 @@ same name, config and traits take their place, which can be spelled and planned 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from pydantic_core import to_jsonable_python
 from bench import registry
 from bench.errors import ArenaError, BadConfig
 from bench.game import CostClass, Defense, Kind, MadeConfig, Player, Stage, Tier
+from bench.records import sha256
 
 Text = Annotated[str, Field(max_length=10_000)]
 Name = Annotated[str, Field(pattern=f"^{registry.NAME.pattern}$")]
@@ -55,7 +55,7 @@ class Declaration(BaseModel):
 
 def declare_all(path: Path) -> tuple[Declaration, ...]:
     """The declarations of every player that an imported file has registered. Runs where its code may run."""
-    source = hashlib.sha256(path.read_bytes()).hexdigest()
+    source = sha256(path)
     own = (player for player in registry.players() if player.__module__ == registry.plugin_module(path))
     return tuple(declare(player, source) for player in own)
 

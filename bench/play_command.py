@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -47,13 +48,7 @@ def run(options: Options, console: Console) -> int:
     with zoo.progress(console) as progress:
         suites.get(options.suite).prepare(progress)
         plays = track.plan(options)
-    limits = Limits(
-        seconds=options.timeout,
-        memory_gib=options.memory,
-        threads=threads(options.jobs),
-        plugins=options.plugins,
-        declared=tuple(declared for path in options.plugins for declared in declare_all(path)),
-    )
+    limits = limits_of(options.timeout, options.memory, options.jobs, options.plugins)
     with shown(track, plays, console) as (listener, watcher):
         summary = runner.run(
             plays,
@@ -71,6 +66,12 @@ def run(options: Options, console: Console) -> int:
     settled = f", {summary.settled} steps of auto not needed" if summary.settled else ""
     console.print(f"{summary.played} plays played, {summary.reused} reused{settled}; records in {options.records}")
     return 1 if summary.failures else 0
+
+
+def limits_of(seconds: float, memory_gib: float, jobs: int, plugins: tuple[Path, ...]) -> Limits:
+    """The limits of a run's players; ``plugins`` are loaded."""
+    declared = tuple(player for path in plugins for player in declare_all(path))
+    return Limits(seconds, memory_gib, threads(jobs), plugins, declared)
 
 
 def threads(jobs: int) -> int:

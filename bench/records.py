@@ -141,6 +141,11 @@ def write(record: Record, root: Path) -> Path:
     return path
 
 
+def sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, with the mode that the umask leaves, as for any other new file.
 

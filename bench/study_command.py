@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +13,11 @@ from rich.table import Table
 
 from bench import presets, records, registry, suites, zoo
 from bench.errors import ArenaError
-from bench.executors.local import Limits
 from bench.game import Tier
 from bench.games.base import protocol
 from bench.games.protection import Match
 from bench.pipeline import parse_defense
+from bench.play_command import limits_of
 from bench.study.findings import Findings, findings
 from bench.study.report import BEST, PAGE, TABLE, command, write
 from bench.study.search import Budget, Search, known_within, references_within
@@ -176,10 +175,5 @@ def _search(options: Options) -> tuple[Path, Search]:
         known=known,
         references=references_within(tier),
         jobs=options.jobs,
-        limits=Limits(
-            seconds=options.timeout,
-            memory_gib=options.memory,
-            threads=max(1, (os.cpu_count() or 1) // options.jobs),
-            plugins=options.plugins,
-        ),
+        limits=limits_of(options.timeout, options.memory, options.jobs, options.plugins),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.table import Table
 
 from bench import backdoor_presets, presets, registry, runner, suites, tracks, zoo
 from bench.errors import ArenaError
-from bench.executors.local import Limits
+from bench.play_command import limits_of
 from bench.records import Record
 from bench.study.sweep import METRICS, PLACE, Names, References, Row, filled, rows_of
 from bench.study.sweep_report import PAGE, TABLE, Curves, curves_of, write
@@ -89,12 +88,7 @@ def run(options: Options, console: Console) -> int:
         suites.get(options.suite).prepare(progress)
         planned = {value: tracks.TRACKS[options.track].plan(options.at(value)) for value in options.values}
     plays = {play.id: play for here in planned.values() for play in here}
-    limits = Limits(
-        seconds=options.timeout,
-        memory_gib=options.memory,
-        threads=max(1, (os.cpu_count() or 1) // options.jobs),
-        plugins=options.plugins,
-    )
+    limits = limits_of(options.timeout, options.memory, options.jobs, options.plugins)
     with zoo.progress(console) as progress:
         task = progress.add_task("playing", total=len(plays))
         summary = runner.run(

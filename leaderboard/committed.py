@@ -12,10 +12,10 @@ from pathlib import Path
 from bench import record_text
 from bench import records as storage
 from bench.errors import BadRecord
-from bench.records import Record
+from bench.records import Record, sha256
 from leaderboard.board import Leaderboard
 from leaderboard.build import build
-from leaderboard.submission import FILE, RECORDS, BadSubmission, Submission, read_submission, sha256
+from leaderboard.submission import FILE, RECORDS, BadSubmission, Submission, read_submission
 
 BOARD = Path("leaderboard")
 """The board's folder, in a working copy."""

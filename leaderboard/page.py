@@ -8,10 +8,11 @@ import re
 from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from bench.game import Tier
+from bench.html import templates_in
 from bench.scoring import MINIMUM_FIDELITY, MINIMUM_GAP, QUALIFYING
 from bench.terminal import percent, relative, spanned
 from leaderboard import palette
@@ -51,14 +52,7 @@ def render(board: Leaderboard) -> str:
 
 @cache
 def _templates() -> Environment:
-    found = Environment(
-        loader=FileSystemLoader(TEMPLATES, encoding="utf-8"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    found = templates_in(TEMPLATES)
     found.globals |= {
         "tiers": [tier.value for tier in Tier],
         "heat_class": palette.heat_class,

@@ -12,9 +12,8 @@ from bench import record_text, registry, suites
 from bench import records as storage
 from bench.errors import BadRecord
 from bench.official import EXAMPLES, KEY
-from bench.records import Record
+from bench.records import Record, sha256
 from leaderboard.committed import OFFICIAL, Problem
-from leaderboard.submission import sha256
 
 OURS = ("attacks", "defenses")
 """The packages whose players play officially."""

@@ -17,6 +17,7 @@ import altair as alt
 import vl_convert
 from altair.utils.schemapi import debug_mode
 
+from bench.html import styled
 from leaderboard.labels import place
 from leaderboard.palette import light
 
@@ -128,27 +129,8 @@ def _by_kind(number: int) -> dict[str, Any]:
 def specification(chart: alt.TopLevelMixin, background: str = "transparent") -> str:
     """A chart in the page's style, as Vega-Lite JSON."""
     with debug_mode(False):
-        styled = chart.configure(
-            font=FONT,
-            aria=False,  # the page names the figure, and its table has the numbers
-            background=background,
-            axis=alt.AxisConfig(
-                labelColor="var(--muted)",
-                titleColor="var(--ink)",
-                domainColor="var(--line)",
-                tickColor="var(--line)",
-                gridColor="var(--grid)",
-                titleFontWeight=500,
-                labelFontSize=10,
-                titleFontSize=11,
-                labelOverlap=True,
-                labelFlush=False,
-            ),
-            title=alt.TitleConfig(color="var(--ink)", anchor="start", fontSize=13, fontWeight=600),
-            view=alt.ViewConfig(stroke="transparent"),
-            padding=4,
-        )
-        return json.dumps(styled.to_dict(validate=False), sort_keys=True)
+        drawn = styled(chart, FONT, background, labelFontSize=10, titleFontSize=11, labelFlush=False)
+        return json.dumps(drawn.to_dict(validate=False), sort_keys=True)
 
 
 def to_svg(chart: alt.TopLevelMixin) -> str:

@@ -17,7 +17,6 @@ Whoever makes one calls::
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import secrets
@@ -32,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from bench import records as storage
 from bench import registry
 from bench.errors import ArenaError
-from bench.records import Record
+from bench.records import Record, sha256
 
 FILE = "submission.json"
 RECORDS = "records"
@@ -176,11 +175,6 @@ def read_submission(folder: Path) -> Submission:
         raise BadSubmission(path, "there is none", "add it, or delete the folder") from None
     except (ValueError, RecursionError) as error:
         raise BadSubmission(path, f"it is not JSON ({error})") from None
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _validated(fields: Any, where: Path) -> Submission:

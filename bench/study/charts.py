@@ -7,6 +7,8 @@ from typing import Any
 import altair as alt
 import vl_convert
 
+from bench.html import styled
+
 WIDTH, HEIGHT = 285, 210
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"
 SHARE = alt.Axis(format="~%", values=[0, 0.2, 0.4, 0.6, 0.8, 1])
@@ -14,21 +16,5 @@ SHARE = alt.Axis(format="~%", values=[0, 0.2, 0.4, 0.6, 0.8, 1])
 
 def svg(chart: Any) -> str:
     """One chart of the usual size; its page names it and has its numbers in a table."""
-    styled = chart.properties(width=WIDTH, height=HEIGHT).configure(
-        font=FONT,
-        aria=False,
-        background="transparent",
-        axis=alt.AxisConfig(
-            labelColor="var(--muted)",
-            titleColor="var(--ink)",
-            domainColor="var(--line)",
-            tickColor="var(--line)",
-            gridColor="var(--grid)",
-            titleFontWeight=500,
-            labelOverlap=True,
-        ),
-        title=alt.TitleConfig(color="var(--ink)", anchor="start", fontSize=13, fontWeight=600),
-        view=alt.ViewConfig(stroke="transparent"),
-        padding=4,
-    )
-    return vl_convert.vegalite_to_svg(styled.to_dict())
+    sized = chart.properties(width=WIDTH, height=HEIGHT)
+    return vl_convert.vegalite_to_svg(styled(sized, FONT).to_dict())

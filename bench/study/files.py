@@ -11,8 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
+from bench.html import templates_in
 from bench.records import write_text
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -40,13 +41,6 @@ def write_page(path: Path, template: str, **shown: Any) -> None:
 
 @cache
 def _templates() -> Environment:
-    found = Environment(
-        loader=FileSystemLoader(TEMPLATES, encoding="utf-8"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    found = templates_in(TEMPLATES)
     found.filters |= {"percent": lambda share: f"{100 * share:.1f}"}
     return found

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
 from bench.errors import ArenaError
 from bench.executors import confinement
+from bench.records import sha256
 
 PACKAGE = Path(__file__).resolve().parents[2]
 _ALWAYS = ("bench/suites/data", "bench/suites/zoo", "leaderboard/records", "leaderboard/submissions")
@@ -45,4 +45,4 @@ class Seal:
 
 def _hashes(roots: Iterable[Path]) -> dict[Path, str]:
     files = (p for root in roots for p in root.rglob("*") if "__pycache__" not in p.parts)
-    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()}
+    return {path: sha256(path) for path in files if path.is_file()}

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.records import write_text
+from bench.records import sha256, write_text
 
 HERE = Path(__file__).parent
 SUMS = "SHA256SUMS"
@@ -27,15 +26,11 @@ def differing(root: Path = HERE) -> Iterator[str]:
         path = root / name
         if not path.is_file():
             yield f"{name} is missing"
-        elif _sha256(path) != digest:
+        elif sha256(path) != digest:
             yield f"{name} is not the file that was shipped: its SHA-256 differs"
 
 
 def write_sums(root: Path = HERE) -> None:
     """Write ``SHA256SUMS`` anew, after packs or models were built."""
     paths = sorted(path for pattern in _SHIPPED for path in root.glob(pattern))
-    write_text(root / SUMS, "".join(f"{_sha256(p)}  {p.relative_to(root).as_posix()}\n" for p in paths))
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    write_text(root / SUMS, "".join(f"{sha256(p)}  {p.relative_to(root).as_posix()}\n" for p in paths))

@@ -1,0 +1,50 @@
+"""What the pages that this project writes have in common: how templates are read, and how their plots look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+
+def templates_in(folder: Path) -> Environment:
+    """The templates of a folder: what they are given is escaped, and what they are not given is an error."""
+    return Environment(
+        loader=FileSystemLoader(folder, encoding="utf-8"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def styled(chart: Any, font: str, background: str = "transparent", **axes: Any) -> Any:
+    """A chart in the colours of the page that it stands on, which names it and has its numbers in a table.
+
+    Args:
+        chart: an Altair chart.
+        font: of all its texts, as in a style sheet.
+        background: a colour.
+        axes: what else its axes are to be, as fields of ``altair.AxisConfig``.
+    """
+    return chart.configure(
+        font=font,
+        aria=False,
+        background=background,
+        axis=alt.AxisConfig(
+            labelColor="var(--muted)",
+            titleColor="var(--ink)",
+            domainColor="var(--line)",
+            tickColor="var(--line)",
+            gridColor="var(--grid)",
+            titleFontWeight=500,
+            labelOverlap=True,
+            **axes,
+        ),
+        title=alt.TitleConfig(color="var(--ink)", anchor="start", fontSize=13, fontWeight=600),
+        view=alt.ViewConfig(stroke="transparent"),
+        padding=4,
+    )
