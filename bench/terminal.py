@@ -131,7 +131,8 @@ def defense_table(rows: Sequence[DefensePart], ties: frozenset[str]) -> Table:
 
 
 def attack_table(rows: Sequence[AttackPart], named: Mapping[str, str]) -> Table:
-    """The ranking of attacks with what they cost; baselines last."""
+    """The ranking of attacks with what they cost; baselines last, and before them those that met but some defenses."""
+    most = max((row.defenses_met for row in rows), default=0)
     table = Table(
         title="attacks, by mean recovered over the defenses (cost: share of fine-tuning the victim from the base)",
         box=box.SIMPLE_HEAD,
@@ -151,7 +152,13 @@ def attack_table(rows: Sequence[AttackPart], named: Mapping[str, str]) -> Table:
             percent(row.merged_accuracy),
             relative(row.relative_cost),
             f"{row.cost.wall_seconds:.2f}" if row.cost else "–",
-            ", ".join((*row.flags, *((f"{row.failures} failed",) if row.failures else ()))),
+            ", ".join(
+                (
+                    *((f"met {row.defenses_met} of {most} defenses",) if 0 < row.defenses_met < most else ()),
+                    *row.flags,
+                    *((f"{row.failures} failed",) if row.failures else ()),
+                )
+            ),
         )
     return table
 

@@ -138,6 +138,8 @@ class AttackPart(Part):
     extraction: bool
     recovered: Share | None
     """Mean over defenses other than none, and matches, that it met: late steps of ``auto`` meet only what resists."""
+    defenses_met: int
+    """How many defenses, none aside, it has a result on; those that met fewer than others come after them."""
     strongest_share: Share | None
     """Share of (defense, match, seed) where it is the strongest of its tier."""
     merged_accuracy: Share | None
@@ -338,7 +340,7 @@ class PlayerPart(Part):
 class Leaderboard(Part):
     """The whole board: one board per track and suite."""
 
-    schema_version: Literal[4] = 4
+    schema_version: Literal[5] = 5
     protection: tuple[SuiteBoard, ...]
     backdoor: tuple[BackdoorBoard, ...] = ()
     players: tuple[PlayerPart, ...] = ()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable
 from statistics import fmean
 
@@ -82,19 +81,12 @@ def attacks_in(board: SuiteBoard, tier: Tier) -> list[tuple[str, AttackPart]]:
     ]
 
 
-def met(board: SuiteBoard) -> Counter[str]:
-    """Attack -> how many defenses, none aside, it met and has a result on."""
-    return Counter(cell.attack for cell in board.cells if cell.defense != "none" and cell.recovered is not None)
-
-
 def front(board: SuiteBoard, tier: Tier) -> list[tuple[str, AttackPart]]:
     """The attacks of a tier that nobody beats for less, by cost: of those that met the most defenses.
 
     The mean of an attack that met but a few defenses, such as a late step of ``auto``, is of other cases.
     """
-    counted = met(board)
-    most = max(counted.values(), default=0)
-    able = [(letter, row) for letter, row in attacks_in(board, tier) if counted[row.attack] == most]
+    able = [(letter, row) for letter, row in attacks_in(board, tier) if row.defenses_met == _most_met(board)]
     found: list[tuple[str, AttackPart]] = []
     for letter, row in sorted(able, key=lambda pair: (pair[1].relative_cost, -(pair[1].recovered or 0))):
         if not found or (row.recovered or 0) > (found[-1][1].recovered or 0):
@@ -102,10 +94,12 @@ def front(board: SuiteBoard, tier: Tier) -> list[tuple[str, AttackPart]]:
     return found
 
 
+def _most_met(board: SuiteBoard) -> int:
+    return max((row.defenses_met for row in board.attacks), default=0)
+
+
 def recovered_against_cost(board: SuiteBoard, tier: Tier) -> alt.LayerChart:
     """What an attack recovers, mean over the defenses, against what it pays; the front is a line, and lettered."""
-    counted = met(board)
-    most = max(counted.values(), default=0)
     best = front(board, tier)
     named = {row.attack for _, row in best}
     points = [
@@ -113,7 +107,7 @@ def recovered_against_cost(board: SuiteBoard, tier: Tier) -> alt.LayerChart:
             letter if row.attack in named else "",
             row.relative_cost or 0,
             row.recovered or 0,
-            "ranked" if counted[row.attack] == most else "partly",
+            "ranked" if row.defenses_met == _most_met(board) else "partly",
         )
         for letter, row in attacks_in(board, tier)
     ]

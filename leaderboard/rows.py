@@ -63,7 +63,7 @@ def _defense_rows(index: Index) -> tuple[DefensePart, ...]:
 
 
 def _defense_row(index: Index, defense: str) -> DefensePart:
-    resistance = _resistance(index.worst[defense])
+    resistance = resistances(index.worst[defense])
     releases = [r for r in index.releases if r.defense == defense]
     finished = [(r, r.accuracy.test[r.victim]) for r in releases if r.accuracy]
     unprotected = {
@@ -90,7 +90,7 @@ def _defense_row(index: Index, defense: str) -> DefensePart:
         unranked_because=reason,
         defense=defense,
         resistance=resistance,
-        resistance_of_weights=_resistance(index.worst_by_weights[defense]),
+        resistance_of_weights=resistances(index.worst_by_weights[defense]),
         protected_accuracy=mean(a for _, a in finished),
         finetuned_accuracy=mean(unprotected[r.victim, r.seed] for r in releases if (r.victim, r.seed) in unprotected),
         fidelity=mean(share for share, _ in fidelities),
@@ -136,13 +136,15 @@ def _attack_rows(index: Index) -> tuple[AttackPart, ...]:
         assert tier is not None
         own_tier = [w for w in cases if w.tier == tier]
         finished = [r for r in here if r.accuracy]
+        scored = [r for r in finished if r.uses_victim and r.defense != "none" and index.reference_of(r)]
         rows.append(
             AttackPart(
                 attack=attack,
                 tier=tier,
                 uses_victim=here[0].uses_victim,
                 extraction=here[0].extraction,
-                recovered=mean(index.recovered(r for r in finished if r.defense != "none" and r.uses_victim)),
+                recovered=mean(index.recovered(scored)),
+                defenses_met=len({r.defense for r in scored}),
                 strongest_share=mean(float(w.attack == attack) for w in own_tier) if here[0].uses_victim else None,
                 merged_accuracy=mean(merged_accuracy(r.accuracy.test) for r in finished if r.accuracy),
                 relative_cost=mean(r.relative_cost for r in finished),
@@ -153,7 +155,7 @@ def _attack_rows(index: Index) -> tuple[AttackPart, ...]:
         )
 
     def order(row: AttackPart) -> tuple[object, ...]:
-        return not row.uses_victim, -(row.recovered or 0), row.relative_cost or 0, row.attack
+        return not row.uses_victim, -row.defenses_met, -(row.recovered or 0), row.relative_cost or 0, row.attack
 
     return tuple(sorted(rows, key=order))
 
@@ -231,7 +233,7 @@ def _mean_resistance(cases: Iterable[WorstPart]) -> float:
     return fmean(fmean(1 - w.recovered for w in here) for here in by_match)
 
 
-def _resistance(worst: Iterable[WorstPart]) -> dict[str, IntervalPart]:
+def resistances(worst: Iterable[WorstPart]) -> dict[str, IntervalPart]:
     """Tier -> 1 - mean worst case."""
     found = {}
     for tier, cases in group(worst, lambda w: w.tier).items():

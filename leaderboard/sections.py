@@ -94,7 +94,6 @@ class ProtectionSection(Section):
         self.attack_keys = {row.attack: key(place).lower() for place, row in enumerate(board.attacks)}
         self.links = anchors(f"{self.id}/defense", self.keys)
         self.attack_links = anchors(f"{self.id}/attack", self.attack_keys)
-        self.met = plots.met(board)
         self.matches = len({match.match for match in board.matches})
         self.unplotted = [row for row in board.defenses if not row.resistance or row.relative_protect_cost is None]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from bench.game import Tier
 from bench.submit.plan import Entry
 from bench.terminal import spanned
-from leaderboard.board import Leaderboard
+from leaderboard.board import DefensePart, IntervalPart, Leaderboard, WorstPart
+from leaderboard.rows import resistances
 
 
 def place(entry: Entry, mine: Leaderboard, others: Leaderboard | None) -> str:
@@ -25,19 +26,38 @@ def place(entry: Entry, mine: Leaderboard, others: Leaderboard | None) -> str:
         scores = {row.attack: row.recovered for b in board.protection for row in b.attacks if row.uses_victim}
         own = {row.attack: row.recovered for b in mine.protection for row in b.attacks}[entry.spelled]
         return _sentence(entry, "recovers", own, scores, against, higher=True)
+    return _defense(entry, mine, board, against)
+
+
+def _defense(entry: Entry, mine: Leaderboard, board: Leaderboard, against: str) -> str:
+    """Its place by resistance without data, over the matches that it was played on alone: others' matches may be
+    easier.
+    """
     (row,) = [row for b in mine.protection for row in b.defenses if row.defense == entry.spelled]
     if row.unranked_because:
         return f"{entry.spelled} is not ranked: {row.unranked_because}"
-    own_interval = row.resistance[Tier.DATA_FREE]
-    rivals = [r for b in board.protection for r in b.defenses if r.rank is not None and r.defense != entry.spelled]
-    ahead = [r for r in rivals if r.resistance[Tier.DATA_FREE].mean > own_interval.mean]
-    ties = [r.defense for r in rivals if r.resistance[Tier.DATA_FREE].overlaps(own_interval)]
+    matches = {case.match for case in _data_free(row)}
+
+    def resistance(rival: DefensePart) -> IntervalPart | None:
+        cases = [case for case in _data_free(rival) if case.match in matches]
+        return resistances(cases)[Tier.DATA_FREE] if {case.match for case in cases} == matches else None
+
+    own = row.resistance[Tier.DATA_FREE]
+    ranked = [r for b in board.protection for r in b.defenses if r.rank is not None and r.defense != entry.spelled]
+    rivals = {r.defense: interval for r in ranked if (interval := resistance(r)) is not None}
+    ahead = sum(interval.mean > own.mean for interval in rivals.values())
+    ties = [defense for defense, interval in rivals.items() if interval.overlaps(own)]
     tied = f", tied with {', '.join(ties[:3])}{' and others' if len(ties) > 3 else ''}" if ties else ""
-    spread = spanned(own_interval.low, own_interval.high, own_interval.matches, ".1%")
+    spread = spanned(own.low, own.high, own.matches, ".1%")
+    where = f"{len(matches)} match{'es' * (len(matches) > 1)}"
     return (
-        f"{entry.spelled} resists {own_interval.mean:.1%} {spread} data-free: "
-        f"place {len(ahead) + 1} of {len(rivals) + 1} {against}{tied}"
+        f"{entry.spelled} resists {own.mean:.1%} {spread} data-free: "
+        f"place {ahead + 1} of {len(rivals) + 1} {against}, over the same {where}{tied}"
     )
+
+
+def _data_free(row: DefensePart) -> list[WorstPart]:
+    return [case for case in row.worst if case.tier == Tier.DATA_FREE]
 
 
 def _backdoor(entry: Entry, mine: Leaderboard, board: Leaderboard, against: str) -> str:

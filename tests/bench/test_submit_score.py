@@ -74,12 +74,16 @@ def test_mergers_and_contributors_meet_each_other(submitted):
         assert all(play.target is not None for play in mine if play.attack)
 
 
-def board(recovered):
-    """Defense -> what an attack recovers of it, between a floor of 0.5 and a ceiling of 0.9."""
-    records = [make_record(attack="base-only", uses_victim=False, test=(0.5, 0.9)), make_record(attack=None)]
-    for defense, share in {"none": 1.0, **recovered}.items():
-        records += [make_record(attack=None, defense=defense)] if defense != "none" else []
-        records.append(make_record(defense=defense, test=(0.5 + 0.4 * share, 0.9)))
+def board(recovered, hard=None):
+    """Defense -> what an attack recovers of it, between a floor of 0.5 and a ceiling of 0.9; ``hard``: on a second
+    match, if there is one.
+    """
+    records = [make_record(attack=None, defense=defense) for defense in ("none", *recovered)]
+    for donors, shares in {("d",): recovered, ("e",): hard}.items():
+        if shares:
+            records.append(make_record(attack="base-only", uses_victim=False, donors=donors, test=(0.5, 0.9)))
+            for defense, share in {"none": 1.0, **shares}.items():
+                records.append(make_record(defense=defense, donors=donors, test=(0.5 + 0.4 * share, 0.9)))
     return build(records)
 
 
@@ -92,6 +96,16 @@ def test_a_defense_is_placed_among_those_of_the_committed_board(submitted):
         assert row.resistance[Tier.DATA_FREE].mean == pytest.approx(1 - share)
         assert f"place {place} of 4 on the committed board" in ranking.place(entry, mine, others)
     assert "place 1 of 2 among those played along" in ranking.place(entry, board({"my-defense": 0.1}), None)
+
+
+def test_a_defense_is_placed_over_the_matches_that_it_was_played_on(submitted):
+    entry = Entry(submitted("defense"), "my-defense")
+    others = board({"params": 0.2, "mergelock": 0.6}, hard={"params": 1.0, "mergelock": 1.0})
+    place = ranking.place(entry, board({"my-defense": 0.4}), others)
+    assert "place 2 of 4 on the committed board, over the same 1 match" in place
+    fewer = board({"my-defense": 0.4, "none": 1.0}, hard={"my-defense": 0.4, "none": 1.0})
+    elsewhere = ranking.place(entry, fewer, board({"params": 0.2}))
+    assert "place 1 of 1 on the committed board" in elsewhere
 
 
 @pytest.mark.slow
