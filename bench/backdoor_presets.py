@@ -10,6 +10,7 @@ from bench.games.backdoor import Match
 
 _PLAIN = ("task-arithmetic", "average", "ties", "adamerging")
 _FEW_MERGERS = ("task-arithmetic", "ties", "adamerging", "dam", "wag", "task-arithmetic > anp")
+_OTHER_DAMS = ("dam(variant=dual)", "dam(variant=single)")
 MERGERS = (
     *_PLAIN,
     "dare",
@@ -19,8 +20,7 @@ MERGERS = (
     "consensus",
     "tsv",
     "dam",
-    "dam(variant=dual)",
-    "dam(variant=single)",
+    *_OTHER_DAMS,
     "wag",
     "msd",
     "lfpm",
@@ -58,9 +58,10 @@ def preset(name: str, suite: str, tasks: Sequence[str]) -> Preset:
     """The preset of that name.
 
     ``quick`` plays one match of three contributors with the best-known attacks; ``standard``, the official board, has
-    all tasks contribute, two of them malicious in turn, against every merger and attack; ``contributors`` asks what
-    clean models alone are worth: ever more of them, against plain merges; ``masks`` takes DAM apart: either mask alone
-    and both, learned from either loss, with perturbations of either kind, beside the AdaMerging that it starts from.
+    all tasks contribute, two of them malicious in turn, against every merger and attack (on ``text`` one of them, and
+    of a merger's variants one); ``contributors`` asks what clean models alone are worth: ever more of them, against
+    plain merges; ``masks`` takes DAM apart: either mask alone and both, learned from either loss, with perturbations of
+    either kind, beside the AdaMerging that it starts from.
 
     Raises:
         UnknownName: there is none of that name.
@@ -70,6 +71,8 @@ def preset(name: str, suite: str, tasks: Sequence[str]) -> Preset:
         return Preset((Match(suite, tuple(tasks[:3])),), (0,), _FEW_MERGERS, _FEW_ATTACKS)
     if name == "standard":
         matches = tuple(Match(suite, turn) for turn in turns[:: max(1, len(turns) // 2)])
+        if suite == "text":
+            return Preset(matches[:1], (0,), tuple(m for m in MERGERS if m not in _OTHER_DAMS), ATTACKS)
         return Preset(matches, (0,), MERGERS, ATTACKS)
     if name == "contributors":
         matches = tuple(Match(suite, tuple(tasks[:count])) for count in range(2, len(tasks) + 1))

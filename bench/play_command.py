@@ -113,7 +113,8 @@ def shown(
                 live.update(Group(*track.so_far(plays, build(done)), bar))
             else:
                 minutes = (now - began) / 60
-                console.print(f"{minutes:.0f} min: {len(done)} of {len(plays)} plays, {record.title}", markup=False)
+                told = f"{minutes:.0f} min: {len(done)} of {len(plays)} plays, {record.title}"
+                console.print(told, markup=False, soft_wrap=True)
             drawn = now
 
         yield listener, watcher
