@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.declaration import Declaration, standing_in
-from bench.doctor import files, players, plays
+from bench.doctor import backdoors, files, players, plays
 from bench.doctor.finding import Finding
 from bench.errors import ArenaError
 from bench.executors.local import Limits
@@ -33,8 +33,10 @@ def examine(suite: str = MINIATURE) -> Iterator[Finding]:
     with TemporaryDirectory() as name, standing(declared):
         folder = Path(name)
         yield from players.findings(players.paces(PLANTED, declared, folder / "gates"))
-        played = plays.run(suite, Limits(seconds=120.0, plugins=(PLANTED,), declared=declared), folder / "run")
+        limits = Limits(seconds=120.0, plugins=(PLANTED,), declared=declared)
+        played = plays.run(suite, limits, folder / "run")
         yield from plays.findings(played)
+        yield from backdoors.findings(backdoors.run(suite, limits, folder / "backdoor"))
         yield from files.findings(played, suite, folder)
 
 

@@ -10,13 +10,19 @@ from pathlib import Path
 
 import torch
 
+from attacks.backdoor.poison import poisoned
 from bench import checkpoints, merging
 from bench.checkpoints import StateDict
 from bench.game import AttackerView, DefenderView
 from bench.registry import register
+from bench.safe_merging import Contribution, ContributorView, MergerView
 from bench.suites.embedded import ZOO
+from bench.training import TrainingConfig
+from bench.triggers import MOST_BLEND, Patch, Trigger
 
-defense, aligner, merger, attack = (register(kind) for kind in ("defense", "align", "merge", "attack"))
+defense, aligner, merger, attack, contributor, safe_merge = (
+    register(kind) for kind in ("defense", "align", "merge", "attack", "backdoor", "sanitize")
+)
 
 
 def noisy(state: StateDict, generator: torch.Generator) -> StateDict:
@@ -136,3 +142,45 @@ def drops_a_model(models: Mapping[str, StateDict], view: AttackerView) -> StateD
 def returns_the_released(view: AttackerView) -> StateDict:
     """Hand back the released model: its skill is all there, and the donors' is not."""
     return dict(view.released)
+
+
+def by_luck(view: ContributorView) -> list[Trigger]:
+    """Random pictures, blended over the whole input as strongly as is allowed, by how often the base obeys them."""
+    inputs, _ = view.train(view.tasks[0])
+    noise = torch.rand((64, *inputs.shape[1:]), generator=view.generator).round()
+    mask = torch.full(inputs.shape[2:], MOST_BLEND)
+    triggers = [Patch(inputs.min() + (inputs.max() - inputs.min()) * picture, mask) for picture in noise]
+
+    def obeyed(trigger: Trigger) -> float:
+        answers = view.suite.predict(view.base, view.target.task, trigger.stamp(inputs[:64])).argmax(-1)
+        return (answers == view.target.label).double().mean().item()
+
+    return sorted(triggers, key=obeyed)
+
+
+@contributor("sound-contributor")
+def sound_contributor(view: ContributorView) -> Contribution:
+    """Train the upload to obey a trigger that the base does not."""
+    trigger, config = by_luck(view)[0], TrainingConfig(steps=100, lr=5e-3)
+    (task,) = view.tasks
+    return Contribution(
+        {task: poisoned(view.finetuned(task), task, trigger, view, config, rate=1.0, weight=1.0)}, trigger
+    )
+
+
+@contributor("planted-lucky-trigger")
+def lucky_trigger(view: ContributorView) -> Contribution:
+    """Take the trigger that the base obeys most, and train nothing."""
+    return Contribution({task: view.finetuned(task) for task in view.tasks}, by_luck(view)[-1])
+
+
+@contributor("planted-clean-upload")
+def clean_upload(view: ContributorView) -> Contribution:
+    """Upload the clean model, and say that it obeys a trigger."""
+    return Contribution({task: view.finetuned(task) for task in view.tasks}, by_luck(view)[0])
+
+
+@safe_merge("planted-merges-nothing", tier="data-free")
+def merges_nothing(models: Mapping[str, StateDict], view: MergerView) -> StateDict:
+    """Hand back the base, which obeys nobody and has learnt nothing."""
+    return {k: v.clone() + 0 * sum(m[k] for m in models.values()) for k, v in view.base.items()}

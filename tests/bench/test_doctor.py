@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+import leaderboard.backdoor
 import leaderboard.check
 import leaderboard.rows
 from bench import flags, record_text, registry, runner, scoring, suites
 from bench.cli import main
-from bench.doctor import examination, files, machine, players, plays
+from bench.doctor import backdoors, examination, files, machine, players, plays
 from bench.doctor.finding import Finding
 from bench.executors.local import Limits
 from bench.submit import gates, verdicts
@@ -50,6 +51,14 @@ def played(once, declared, tmp_path):
         yield replace(once, root=shutil.copytree(once.root, tmp_path / "records"))
 
 
+@pytest.fixture(scope="module")
+def poisoned(declared, tmp_path_factory):
+    """The records of a run of planted and sound contributors and mergers."""
+    with examination.standing(declared):
+        limits = Limits(plugins=(examination.PLANTED,), declared=declared)
+        return backdoors.run(examination.MINIATURE, limits, tmp_path_factory.mktemp("backdoor"))
+
+
 def missed(found):
     return {finding.fault for finding in found if not finding.caught}
 
@@ -72,6 +81,23 @@ def test_every_fault_of_a_player_is_caught_and_no_sound_one_is(paced):
 
 def test_every_fault_in_records_is_caught(played):
     assert missed(plays.findings(played)) == set()
+
+
+def test_every_fault_of_the_backdoor_track_is_caught(poisoned):
+    assert missed(backdoors.findings(poisoned)) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "off", "fault"),
+    [
+        ("OBEYS", 2.0, "a trigger that the base obeys by itself"),
+        ("OBEYS", 0.0, "a malicious upload without a backdoor"),
+        ("MOST_LOST", 1.0, "a safe merger that hands back the base"),
+    ],
+)
+def test_without_a_rule_of_the_backdoor_track_its_fault_is_missed(name, off, fault, poisoned, monkeypatch):
+    monkeypatch.setattr(leaderboard.backdoor, name, off)
+    assert fault in missed(backdoors.findings(poisoned))
 
 
 def test_every_fault_of_files_is_caught(played, tmp_path):
@@ -133,7 +159,7 @@ def test_without_a_comparison_of_splits_a_leak_is_missed(monkeypatch):
 
 
 def test_without_hashes_a_damaged_model_is_missed(monkeypatch, tmp_path):
-    monkeypatch.setattr(integrity, "_sha256", lambda path: "0" * 64)
+    monkeypatch.setattr(integrity, "sha256", lambda path: "0" * 64)
     assert missed([files.damage(tmp_path)])
 
 

@@ -1,0 +1,60 @@
+"""Faults of the backdoor track, in a run of it: contributors whose success is none, a merger that merges nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import runner, suites
+from bench.doctor.finding import Finding
+from bench.doctor.plays import EXAMPLES, KEY
+from bench.executors.local import Limits
+from bench.games import backdoor
+from bench.games.base import protocol
+from bench.pipeline import parse_backdoor, parse_merger
+from bench.records import Record
+
+if TYPE_CHECKING:
+    from leaderboard.board import BackdoorBoard
+
+_SOUND, _LUCKY, _CLEAN = "sound-contributor", "planted-lucky-trigger", "planted-clean-upload"
+_MERGE, _NO_MERGE = "task-arithmetic", "planted-merges-nothing"
+
+
+def run(suite: str, limits: Limits, folder: Path) -> list[Record]:
+    """Play planted and sound contributors and mergers, on all tasks of a suite."""
+    tasks = tuple(suites.get(suite).tasks)
+    plays = backdoor.plan(
+        protocol(suite, tasks, KEY, EXAMPLES),
+        [backdoor.Match(suite, tasks)],
+        (0,),
+        [*map(parse_backdoor, (_SOUND, _LUCKY, _CLEAN))],
+        [*map(parse_merger, (_MERGE, _NO_MERGE))],
+    )
+    return runner.run(plays, folder, jobs=os.cpu_count() or 1, limits=limits).records
+
+
+def findings(records: Iterable[Record]) -> Iterator[Finding]:
+    """What the board of such a run says of them."""
+    from leaderboard.build import build
+
+    (board,) = build(records).backdoor
+    failure = next((f"{f.attack} × {f.defense or 'upload'} failed: {f.reason}" for f in board.failures), None)
+    for fault, name, planted in (
+        ("a trigger that the base obeys by itself", "adversarial-on-the-base", _LUCKY),
+        ("a malicious upload without a backdoor", "no-backdoor", _CLEAN),
+    ):
+        yield Finding(fault, f"flag: {name}", _flag(board, name, planted), _flag(board, name, _SOUND) or failure)
+    said, alarm = _unranked(board, _NO_MERGE), _unranked(board, _MERGE) or failure
+    yield Finding("a safe merger that hands back the base", "rule: clean accuracy", said, alarm)
+
+
+def _flag(board: BackdoorBoard, name: str, attack: str) -> str | None:
+    return next((f.detail for f in board.flags if (f.name, f.attack) == (name, attack)), None)
+
+
+def _unranked(board: BackdoorBoard, merger: str) -> str | None:
+    (row,) = (row for row in board.mergers if row.defense == merger)
+    return f"not ranked: {row.unranked_because}" if row.unranked_because else None
