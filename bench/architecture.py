@@ -9,7 +9,7 @@ neither ever names a parameter. Letters used throughout:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from bench.channels import Axis, MLPGroup, PermutationGroup, Residual, ScaleGroup
 from bench.checkpoints import StateDict
 from bench.errors import ArenaError, UnsupportedArchitecture
-from bench.families import FAMILIES, Ends, Layer, residual_of
+from bench.families import FAMILIES, Ends, Layer, residual_of, shifts_of
 from bench.heads import AttentionGroup, Block, Gauge, Projection
+from bench.shifts import Shift
 
 __all__ = [
     "Architecture",
@@ -33,6 +34,7 @@ __all__ = [
     "Projection",
     "Residual",
     "ScaleGroup",
+    "Shift",
     "architecture_of",
     "exchanged",
     "reordered",
@@ -89,6 +91,8 @@ class Architecture:
     """Norms whose scale the layers that read them can take over."""
     residual: Residual | None = None
     """The residual stream; None where the model's output lives in it, or a tensor on it is not understood."""
+    shifts: tuple[Shift, ...] = ()
+    """What may be added to biases, and along directions that norms take out; none moves what one before it reads."""
 
     def apply(self, state: Mapping[str, Tensor], element: Element) -> StateDict:
         """A new state dict computing the same function; ``state`` is left as it was.
@@ -113,6 +117,23 @@ class Architecture:
                 )
             self.residual.transform(moved, element.residual)
         return moved
+
+    def shifted(self, state: Mapping[str, Tensor], by: Callable[[Shift, StateDict], Tensor]) -> StateDict:
+        """A new state dict computing the same function, with a vector added to each shift, one after the other.
+
+        In float64 to the end, with one rounding: a bias that is taken through a shifted matrix is a large number.
+
+        Args:
+            state: left as it was.
+            by: a shift, and the state so far -> the vector to add.
+
+        Raises:
+            ArenaError: this model cannot be shifted so.
+        """
+        moved = {key: value.double() if value.is_floating_point() else value for key, value in state.items()}
+        for shift in self.shifts:
+            shift.add(moved, by(shift, moved))
+        return {key: value.to(state[key].dtype) for key, value in moved.items()}
 
 
 def exchanged(architecture: Architecture, state: Mapping[str, Tensor], order: Sequence[int]) -> StateDict:
@@ -194,11 +215,13 @@ def architecture_of(model: nn.Module) -> Architecture:
             f"the symmetries of this model are not known: {what}. Known families: {', '.join(FAMILIES)}; "
             "teach bench/families the layer, or leave it out of the model."
         )
+    residual = residual_of(model, layers, ends)
     return Architecture(
         "+".join(sorted(families)),
         tuple(layer.mlp for layer in layers),
         tuple(layer.attention for layer in layers),
         tuple(scale for layer in layers for scale in layer.scales),
         (*(n for layer in layers for n in layer.norms), *(n for end in ends for n in end.norms)),
-        residual_of(model, layers, ends),
+        residual,
+        shifts_of(layers, ends, residual),
     )

@@ -26,7 +26,14 @@ _PUBLISHED = (
     "trap2",
     "arf",
 )
-_OURS = ("shuffle-heads", "shuffle-heads+mergelock+params(scaling=nonsymmetric)", "moat", "relocate")
+_OURS = (
+    "shuffle-heads",
+    "shuffle-heads+mergelock+params(scaling=nonsymmetric)",
+    "shift",
+    "shift+params(scaling=nonsymmetric)",
+    "moat",
+    "relocate",
+)
 _WITH_RESIDUAL = (
     "residual",
     "gated-scale(norms=true)",
@@ -45,7 +52,8 @@ _AGAINST_CATALOGUE = (
 BASELINES = ("base-only", "donors-only", "adamerge-donors", "finetune-base", "finetune-donors")
 _ALIGNED = "weight-matching+gauge-anchor"
 _EVERY_SYMMETRY = (
-    "residual-matching+block-matching+head-matching+weight-matching+gauge-anchor+scale-normalization+gauge-anchor"
+    "shift-anchor(to=zero)+residual-matching+block-matching+head-matching+weight-matching+gauge-anchor"
+    "+scale-normalization+shift-anchor+gauge-anchor"
 )
 _ADAPTIVE = (
     f"{_EVERY_SYMMETRY} > victim-first",
@@ -83,6 +91,7 @@ _ALIGNERS = (
     "weight-matching(similarity=cosine)+gauge-anchor",
     "activation-matching(similarity=correlation)+gauge-anchor",
     "anchor",
+    "shift-anchor",
     "weight-matching+rotation-matching",
     "head-matching+weight-matching+gauge-anchor",
     _EVERY_SYMMETRY,

@@ -5,7 +5,7 @@ it last). No family looks at a model's class: what counts is which tensors there
 """
 
 from bench.families import bert, llama, open_clip
-from bench.families.base import Ends, Family, Layer, residual_of
+from bench.families.base import Ends, Family, Layer, residual_of, shifts_of
 
 FAMILIES = {
     "open_clip": Family(open_clip.layer, open_clip.ends),
@@ -13,4 +13,4 @@ FAMILIES = {
     "llama": Family(llama.layer, llama.ends),
 }
 
-__all__ = ["FAMILIES", "Ends", "Family", "Layer", "residual_of"]
+__all__ = ["FAMILIES", "Ends", "Family", "Layer", "residual_of", "shifts_of"]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bench.channels import Axis, MLPGroup, Residual, ScaleGroup
 from bench.heads import AttentionGroup, Block, Projection
+from bench.shifts import KeyBias, NormRead, Shift, StreamWrite, Sum, ValueBias
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,23 @@ class Layer:
     """Tensors that touch neither the stream nor a group, such as the weights of QK-norms."""
     rms: bool = False
     """Whether its norms divide by the length alone, so that the stream may be rotated."""
+    shifts: tuple[Shift, ...] = ()
+    writes: tuple[StreamWrite, ...] = ()
+    """Shifts of what it writes to a stream that LayerNorms alone read, if its ends are known to say so."""
+    follows: Follows | None = None
+    """What reads the output of the layer before it as it is."""
+    last: Norm | None = None
+    """The norm that its own output has gone through."""
+
+
+@dataclass(frozen=True)
+class Follows:
+    """Linear layers that read what a norm of another module has written."""
+
+    norm: str
+    """Its path."""
+    readers: Mapping[str, nn.Module]
+    """By path."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +61,9 @@ class Ends:
     apart: tuple[str, ...] = ()
     rotation: bool = False
     """Whether nothing here forbids to rotate the stream."""
+    shifts: tuple[Shift, ...] = ()
+    last: Norm | None = None
+    """The norm that embeddings have gone through before the first layer reads them."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +82,22 @@ class Norm:
     axes: tuple[Axis, ...]
     width: int
     rms: bool
+
+    def reads(self, readers: Mapping[str, nn.Module]) -> tuple[NormRead, ...]:
+        """Shifts of the linear layers at these paths, which read this norm and nothing else."""
+        return tuple(
+            read
+            for path, reader in readers.items()
+            for read in self.read(path, "weight", "bias" if biased(reader) else "")
+        )
+
+    def read(self, path: str, weight: str, bias: str) -> tuple[NormRead, ...]:
+        """The shift of one reader, whose tensors are called so; none without a bias to make up for this norm's."""
+        if self.rms or (not bias and len(self.axes) == 2):
+            return ()
+        scale, offset = ([*(axis.key for axis in self.axes), None, None])[:2]
+        prefix = prefixed(path)
+        return (NormRead(path, Axis(f"{prefix}{weight}", 1), f"{prefix}{bias}" if bias else None, scale, offset),)
 
     def scales(self, readers: Sequence[Axis]) -> tuple[ScaleGroup, ...]:
         """The trade of scale between this norm and the columns of all layers that read it."""
@@ -85,6 +122,44 @@ def residual_of(model: nn.Module, layers: Sequence[Layer], ends: Sequence[Ends])
     return Residual("residual", width, tuple(axes), norms, end.rotation and all(layer.rms for layer in layers))
 
 
+def shifts_of(layers: Sequence[Layer], ends: Sequence[Ends], residual: Residual | None) -> tuple[Shift, ...]:
+    """Everything that may be added to a model of these parts, so that none moves what one before it reads."""
+    found = [*(s for end in ends for s in end.shifts), *(s for layer in layers for s in layer.shifts)]
+    if residual is not None and not any(layer.rms for layer in layers):
+        found += [write for layer in layers for write in layer.writes]
+    lasts = (*(end.last for end in ends), *(layer.last for layer in layers))
+    norms = {norm.path: norm for norm in lasts if norm is not None}
+    for layer in layers:
+        if layer.follows is not None and layer.follows.norm in norms:
+            found += norms[layer.follows.norm].reads(layer.follows.readers)
+    return tuple(sorted(found, key=lambda shift: _ORDER.index(type(shift))))
+
+
+_ORDER = (Sum, NormRead, KeyBias, ValueBias, StreamWrite)
+"""A read moves biases of keys and values, and a value's bias moves what is written."""
+
+
+def attention_shifts(group: AttentionGroup, out: str, linear: nn.Module) -> tuple[Shift, ...]:
+    """The free biases of an attention layer whose output projection is the linear layer at ``out``."""
+    keys = (KeyBias(f"{group.name}.keys", group),) if group.k.bias is not None and group.qk == "free" else ()
+    if group.v.bias is None or not biased(linear):
+        return keys
+    return (*keys, ValueBias(f"{group.name}.values", group, f"{prefixed(out)}bias"))
+
+
+def stream_writes(linears: Mapping[str, nn.Module]) -> tuple[StreamWrite, ...]:
+    """Shifts of what the linear layers at these paths write to a stream that LayerNorms alone read."""
+    return tuple(
+        StreamWrite(path, Axis(f"{path}.weight", 0), f"{path}.bias" if biased(linear) else None)
+        for path, linear in linears.items()
+    )
+
+
+def biased(linear: nn.Module) -> bool:
+    """Whether a linear layer has a bias."""
+    return getattr(linear, "bias", None) is not None
+
+
 def mlp_group(name: str, width: int, linears: Mapping[str, nn.Module], out: str) -> MLPGroup:
     """The hidden units that the linear layers at these paths write and the one at ``out`` reads."""
     rows = tuple(axis for path, linear in linears.items() for axis in written(path, linear))
@@ -100,13 +175,13 @@ def relu_scale(mlp: MLPGroup, activation: object) -> tuple[ScaleGroup, ...]:
 
 def written(path: str, linear: nn.Module) -> tuple[Axis, ...]:
     """The axes over a linear layer's outputs: its weight's rows and its bias."""
-    bias = (Axis(f"{path}.bias", 0),) if getattr(linear, "bias", None) is not None else ()
+    bias = (Axis(f"{path}.bias", 0),) if biased(linear) else ()
     return (Axis(f"{path}.weight", 0), *bias)
 
 
 def projection(path: str, linear: nn.Module, heads: int, width: int) -> Projection:
     """Q, K or V as a linear layer of its own."""
-    bias = Block(f"{path}.bias", 0, 0, heads, width) if getattr(linear, "bias", None) is not None else None
+    bias = Block(f"{path}.bias", 0, 0, heads, width) if biased(linear) else None
     return Projection(Block(f"{path}.weight", 0, 0, heads, width), bias)
 
 

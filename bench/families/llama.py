@@ -10,7 +10,17 @@ from torch import nn
 
 from bench.channels import Axis, ScaleGroup
 from bench.errors import UnsupportedArchitecture
-from bench.families.base import Ends, Layer, holders, mlp_group, norm_of, prefixed, projection, written
+from bench.families.base import (
+    Ends,
+    Layer,
+    attention_shifts,
+    holders,
+    mlp_group,
+    norm_of,
+    prefixed,
+    projection,
+    written,
+)
 from bench.heads import AttentionGroup, Block, Projection
 
 
@@ -44,11 +54,12 @@ def layer(path: str, module: nn.Module) -> Layer | None:
     gate, up, down = (f"{prefix}mlp.{name}" for name in _MLP)
     width = len(parts["up_proj"].get_parameter("weight"))
     units = mlp_group(f"{prefix}mlp", width, {gate: parts["gate_proj"], up: parts["up_proj"]}, down)
+    shifts = attention_shifts(group, f"{prefix}self_attn.o_proj", o)
     linear_branch = ScaleGroup(units.name, width, written(up, parts["up_proj"]), (Axis(f"{down}.weight", 1),))
 
     before_attn, before_mlp = (norm_of(f"{prefix}{name}", getattr(module, name, None)) for name in _NORMS)
     if before_attn is None or before_mlp is None or holders(module).keys() != {"self_attn", "mlp", *_NORMS}:
-        return Layer(units, group, (linear_branch,))
+        return Layer(units, group, (linear_branch,), shifts=shifts)
     qkv = [Axis(f"{prefix}self_attn.{name}.weight", 1) for name in _ATTENTION[:3]]
     fc = [Axis(f"{gate}.weight", 1), Axis(f"{up}.weight", 1)]
     outputs = (*written(f"{prefix}self_attn.o_proj", o), *written(down, parts["down_proj"]))
@@ -60,6 +71,7 @@ def layer(path: str, module: nn.Module) -> Layer | None:
         (*before_attn.axes, *qkv, *before_mlp.axes, *fc, *outputs),
         tuple(f"{prefix}self_attn.{name}.weight" for name in _QK_NORMS if name in holders(attention)),
         before_attn.rms and before_mlp.rms,
+        shifts,
     )
 
 

@@ -6,8 +6,20 @@ from torch import nn
 
 from bench.channels import Axis
 from bench.errors import UnsupportedArchitecture
-from bench.families.base import Ends, Layer, holders, mlp_group, norm_of, prefixed, relu_scale, written
+from bench.families.base import (
+    Ends,
+    Layer,
+    attention_shifts,
+    holders,
+    mlp_group,
+    norm_of,
+    prefixed,
+    relu_scale,
+    stream_writes,
+    written,
+)
 from bench.heads import AttentionGroup, Block, Projection
+from bench.shifts import Sum
 
 
 def layer(path: str, module: nn.Module) -> Layer | None:
@@ -34,10 +46,12 @@ def layer(path: str, module: nn.Module) -> Layer | None:
     units = mlp_group(f"{prefix}mlp", first.out_features, {f"{prefix}mlp.c_fc": first}, f"{prefix}mlp.c_proj")
     scales = relu_scale(units, getattr(mlp, "gelu", None))
 
+    shifts = attention_shifts(group, f"{prefix}attn.out_proj", attention.out_proj)
     before_attn, before_mlp = (norm_of(f"{prefix}{name}", getattr(module, name, None)) for name in ("ln_1", "ln_2"))
     gammas = tuple(Axis(f"{prefix}{name}.gamma", 0) for name in ("ls_1", "ls_2") if name in holders(module))
     if before_attn is None or before_mlp is None or holders(module).keys() - _LAYER or holders(mlp).keys() - _MLP:
-        return Layer(units, group, scales)  # cross-attention, or a norm or gate that is not known
+        return Layer(units, group, scales, shifts=shifts)  # cross-attention, or a norm or gate that is not known
+    in_proj = before_attn.read(f"{prefix}attn", "in_proj_weight", "in_proj_bias" if has_bias else "")
     qkv, fc = Axis(f"{prefix}attn.in_proj_weight", 1), Axis(f"{prefix}mlp.c_fc.weight", 1)
     return Layer(
         units,
@@ -49,6 +63,11 @@ def layer(path: str, module: nn.Module) -> Layer | None:
             *(*before_mlp.axes, fc, *written(f"{prefix}mlp.c_proj", second)),
             *gammas,
         ),
+        shifts=(*shifts, *in_proj, *before_mlp.reads({f"{prefix}mlp.c_fc": first})),
+        # A layer scale weighs the channels, so that what is written alike is not added alike.
+        writes=()
+        if gammas
+        else stream_writes({f"{prefix}attn.out_proj": attention.out_proj, f"{prefix}mlp.c_proj": second}),
     )
 
 
@@ -68,7 +87,8 @@ def ends(path: str, module: nn.Module) -> Ends | None:
     reader = Axis(f"{prefix}proj", 0)
     embeddings = (Axis(f"{prefix}class_embedding", 0), Axis(f"{prefix}positional_embedding", 1))
     before = (*written(f"{prefix}conv1", module.get_submodule("conv1")), *embeddings, *(first.axes if first else ()))
-    return Ends(path, (*before, *last.axes, reader), last.scales([reader]))
+    sums = (Sum(f"{prefix}class_embedding", f"{prefix}class_embedding", f"{prefix}positional_embedding", 0),)
+    return Ends(path, (*before, *last.axes, reader), last.scales([reader]), shifts=sums)
 
 
 _LAYER = {"ln_1", "attn", "ls_1", "ln_2", "mlp", "ls_2"}

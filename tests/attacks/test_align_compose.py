@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench.architecture import Element, Gauge, architecture_of
-from bench.registry import find
+from bench.pipeline import parse_attack
 from conftest import outputs
 from defenses.protect.gauges import random_matrices
 
@@ -18,9 +18,18 @@ PRESERVING = (
     "scale-normalization",
     "gauge-anchor",
     "rotation-matching",
+    "shift-anchor",
     "polish",
 )
-CHAIN = ("residual-matching", "head-matching", "weight-matching", "gauge-anchor")
+CHAIN = (
+    "shift-anchor(to=zero)",
+    "residual-matching",
+    "head-matching",
+    "weight-matching",
+    "gauge-anchor",
+    "shift-anchor",
+    "gauge-anchor",
+)
 
 
 class View:
@@ -34,12 +43,17 @@ class View:
 
 
 def aligners(names):
-    return [find(name, "align")() for name in names]
+    return parse_attack(f"{'+'.join(names)} > average").aligners
+
+
+def normal(shape, g):
+    return torch.randn(shape, generator=g, dtype=torch.float64)
 
 
 def scrambled(state, architecture, seed=0):
-    """The state under a random element of everything that the map knows to be permutable or invertible."""
+    """The state under a random element of everything that the map knows to be permutable or invertible, and shifted."""
     g = torch.Generator().manual_seed(seed)
+    state = architecture.shifted(state, lambda shift, at: shift.unit(at) * normal(shift.unit(at).shape, g))
     gauges = {
         a.name: Gauge(
             random_matrices("nonsymmetric", a.kv_heads, a.width, g, a.nearest_admissible),

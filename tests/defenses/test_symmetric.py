@@ -26,6 +26,7 @@ PLAYS = {
     "gated-scale(norms=true)": ("open_clip", "llama", "qwen2"),
     CHAIN: ("open_clip", "llama", "qwen2"),
     "mergelock+shuffle-heads+params(scaling=nonsymmetric)": ("bert",),
+    "shift(size=1)": ("open_clip", "bert"),
 }
 
 
@@ -109,6 +110,22 @@ def test_the_matching_aligner_returns_the_base_from_the_protected_base(defense):
     state = released(defense, model)
     assert distance(state, view.base) > 1
     assert_same(aligned(UNDONE[defense], state, view), view.base, 1e-6)
+
+
+@pytest.mark.parametrize("make", [FAMILIES["open_clip"], bert])
+@pytest.mark.parametrize("defense", ["shift", "shift(size=1)+mergelock", "mergelock+shift"])
+def test_shifts_are_taken_back_before_and_after_gauges(defense, make):
+    model = made(make)
+    view = view_of(model)
+    state = released(defense, model)
+    chain = "shift-anchor(to=zero)+gauge-anchor+shift-anchor+gauge-anchor+shift-anchor"
+    assert distance(state, view.base) > 1
+    assert distance(aligned(chain, state, view), view.base) < 1e-2 * distance(state, view.base)
+
+
+def test_a_model_without_shifts_is_refused():
+    with pytest.raises(ArenaError, match="no LayerNorm and no free bias"):
+        released("shift", made(decoder))
 
 
 def test_a_rotated_stream_is_turned_back_once_its_norms_are_unfolded():
