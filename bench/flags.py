@@ -156,7 +156,7 @@ def _before_recovery(pipeline: Pipeline) -> str:
 
 
 def _without_steps(pipeline: Pipeline) -> list[tuple[str, dict[str, object]]]:
-    return [(s.name, {k: v for k, v in dict(s.config).items() if k != "steps"}) for s in pipeline.stages]
+    return [(s.name, {k: v for k, v in s.config if k != "steps"}) for s in pipeline.stages]
 
 
 def _seed_spread(records: Iterable[Record], references: References) -> Iterable[Flag]:

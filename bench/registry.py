@@ -81,7 +81,7 @@ def _from_function(kind: Kind, function: Callable[..., Any], **traits: Any) -> t
     config = create_model(f"{function.__name__}_config", __base__=MadeConfig, **fields)
 
     def play(self: Player, *arguments: Any) -> Any:
-        return function(*arguments, **dict(self.config))
+        return function(*arguments, **{name: value for name, value in self.config})  # an option may be called keys
 
     body = {method: play, "Config": config, "__doc__": function.__doc__, "__module__": function.__module__}
     return type(function.__name__, (parent,), {**body, **traits})

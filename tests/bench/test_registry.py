@@ -48,6 +48,15 @@ def test_keyword_only_parameters_become_the_config(scaled):
     assert halved["w"] == 3
 
 
+def test_an_option_may_have_the_name_of_a_dicts_method():
+    @register("defense")("registry-methods")
+    def methods(victim, view, *, keys: float = 2.0, values: float = 3.0):
+        """Multiplies every weight by both."""
+        return {key: value * keys * values for key, value in victim.items()}
+
+    assert parse_defense("registry-methods(values=5)").protect({"w": torch.tensor(1.0)}, None)["w"] == 10
+
+
 def test_a_parameter_without_a_default_must_be_given():
     @register("defense")("registry-needy")
     def needy(victim, view, *, by: float):
