@@ -92,6 +92,10 @@ def run(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write the board. [runs/SUITE/leaderboard.json]")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Play everything again, replacing records.")] = False,
+    keep: Annotated[
+        bool,
+        typer.Option("--keep", help="Keep what attacks start from, so that a later run need not make it again."),
+    ] = False,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that one player may take.")] = 600.0,
     memory: Annotated[float, typer.Option(min=0.1, help="GiB that one player may allocate.")] = 4.0,
     examples: Annotated[int, typer.Option(min=1, help="k: examples per task for the data tiers.")] = official.EXAMPLES,
@@ -125,6 +129,7 @@ def run(
             records=records or folder / "records",
             out=out or folder / board,
             fresh=fresh,
+            keep=keep,
             timeout=timeout,
             memory=memory,
             examples=examples,

@@ -56,6 +56,7 @@ def run(options: Options, console: Console) -> int:
             jobs=options.jobs,
             limits=limits,
             fresh=options.fresh,
+            keep=options.keep,
             listener=listener,
             watcher=watcher,
         )

@@ -66,6 +66,7 @@ class Options:
             records=self.records,
             out=self.out,
             fresh=False,
+            keep=False,
             timeout=self.timeout,
             memory=self.memory,
             examples=_count("--examples", filled(self.examples, value)),

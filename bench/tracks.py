@@ -40,6 +40,7 @@ class Options:
     records: Path
     out: Path
     fresh: bool
+    keep: bool
     timeout: float
     memory: float
     examples: int

@@ -142,6 +142,17 @@ def test_a_release_made_again_for_a_new_attack_is_not_recorded_again(tmp_path):
     assert before.items() <= {p: p.stat().st_mtime_ns for p in records.files(tmp_path)}.items()
 
 
+def test_a_release_that_was_kept_is_not_made_again(tmp_path):
+    made = lambda: {p.name: p.stat().st_mtime_ns for p in (tmp_path / runner.SCRATCH).glob("*.safetensors")}  # noqa: E731
+    release = next(r.id for r in play(tmp_path, ["params"], keep=True).records if r.defense == "params")
+    before = made()
+    assert f"{release}.safetensors" in before
+    play(tmp_path, ["params"], [NAIVE, "weight-matching > average"], keep=True)
+    assert before.items() <= made().items()
+    play(tmp_path, ["params"])
+    assert made() == {}
+
+
 def test_a_changed_player_is_played_again(tmp_path):
     play(tmp_path, ["none"])
     record = next(r for r in records.read_all(tmp_path) if r.attack == NAIVE)
