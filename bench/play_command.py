@@ -98,25 +98,40 @@ def shown(
         console=console,
     )
     task = bar.add_task("playing", total=len(plays), doing="")
-    watcher = _step_bars(bar)
+    bars = _step_bars(bar)
     done: list[Record] = []
     drawn = began = time.monotonic()
+
+    def due() -> bool:
+        """Whether it is time to show something; if so, the next time is counted from now."""
+        nonlocal drawn
+        now = time.monotonic()
+        if now - drawn < (every if console.is_terminal else logged):
+            return False
+        drawn = now
+        return True
+
+    def log(what: str) -> None:
+        told = f"{(time.monotonic() - began) / 60:.0f} min: {len(done)} of {len(plays)} plays, {what}"
+        console.print(told, markup=False, soft_wrap=True)
+
     with Live(bar, console=console, refresh_per_second=4, transient=True) as live:
 
         def listener(record: Record, reused: bool) -> None:
-            nonlocal drawn
             done.append(record)
             bar.update(task, advance=1, doing="reused" if reused else record.title)
-            now = time.monotonic()
-            if reused or now - drawn < (every if console.is_terminal else logged):
+            if reused or not due():
                 return
             if console.is_terminal:
                 live.update(Group(*track.so_far(plays, build(done)), bar))
             else:
-                minutes = (now - began) / 60
-                told = f"{minutes:.0f} min: {len(done)} of {len(plays)} plays, {record.title}"
-                console.print(told, markup=False, soft_wrap=True)
-            drawn = now
+                log(record.title)
+
+        def watcher(play: Job, steps: tuple[int, int] | None) -> None:
+            bars(play, steps)
+            # Releases that are made again for new attacks end unheard, and take minutes.
+            if steps is not None and not console.is_terminal and due():
+                log(f"{play.title}: step {steps[0]} of {steps[1]}")
 
         yield listener, watcher
 

@@ -43,3 +43,19 @@ def test_a_log_is_not_flooded(log):
         for play in plays:
             listener(play, False)
         assert lines(log) == []
+
+
+def test_a_log_tells_how_far_a_long_play_is(log):
+    play = make_record(attack=None)
+    with shown(TRACKS["protection"], [play], log, logged=0) as (_, watcher):
+        watcher(play, (3, 20))
+        watcher(play, None)
+    assert lines(log)[0].endswith(f"0 of 1 plays, {play.title}: step 3 of 20")
+
+
+def test_a_log_is_not_flooded_with_steps(log):
+    play = make_record(attack=None)
+    with shown(TRACKS["protection"], [play], log, logged=3600) as (_, watcher):
+        for step in range(50):
+            watcher(play, (step, 50))
+        assert lines(log) == []
