@@ -16,7 +16,7 @@ from torch import Tensor
 from bench.channels import Axis
 from bench.checkpoints import StateDict
 from bench.errors import ArenaError
-from bench.heads import AttentionGroup, Block
+from bench.heads import AttentionGroup, Block, Projection
 
 
 @dataclass(frozen=True)
@@ -43,44 +43,62 @@ class Shift(ABC):
 
 
 @dataclass(frozen=True)
-class KeyBias(Shift):
-    """b_k + t (g d): adds q.t to every score of a query, which softmax ignores. Not under rotary embeddings."""
+class _HeadBias(Shift):
+    """The bias of one of an attention layer's projections, g d."""
 
     group: AttentionGroup
 
+    @property
+    @abstractmethod
+    def projection(self) -> Projection:
+        """The projection; one without a bias has no such shift."""
+
     def read(self, state: Mapping[str, Tensor]) -> Tensor:
-        """The bias of the keys."""
-        return _bias(self.group.k.bias).read(state).flatten().double()
+        """The bias."""
+        return self._bias.read(state).flatten().double()
 
     def unit(self, state: Mapping[str, Tensor]) -> Tensor:
-        """The length of a row of W_k: the spread of a key over inputs of unit variance."""
-        return self.group.k.weight.read(state).double().norm(dim=-1).flatten()
+        """The length of a row of the weight: the spread of what is projected over inputs of unit variance."""
+        return self.projection.weight.read(state).double().norm(dim=-1).flatten()
 
     def add(self, state: StateDict, by: Tensor) -> None:
         """See the class."""
-        _add_to_block(state, _bias(self.group.k.bias), by)
+        state[self._bias.key] = state[self._bias.key].clone()
+        moved = self._bias.read(state).double()
+        self._bias.write(state, moved + by.double().to(moved.device).view(moved.shape))
+
+    @property
+    def _bias(self) -> Block:
+        assert self.projection.bias is not None
+        return self.projection.bias
 
 
 @dataclass(frozen=True)
-class ValueBias(Shift):
+class KeyBias(_HeadBias):
+    """b_k + t (g d): adds q.t to every score of a query, which softmax ignores. Not under rotary embeddings."""
+
+    @property
+    def projection(self) -> Projection:
+        """The keys'."""
+        return self.group.k
+
+
+@dataclass(frozen=True)
+class ValueBias(_HeadBias):
     """b_v + t (g d), b_o - W_o t: attention's weights sum to one, so that what is added to every value comes out."""
 
-    group: AttentionGroup
     out: str
     """The output projection's bias."""
 
-    def read(self, state: Mapping[str, Tensor]) -> Tensor:
-        """The bias of the values."""
-        return _bias(self.group.v.bias).read(state).flatten().double()
-
-    def unit(self, state: Mapping[str, Tensor]) -> Tensor:
-        """The length of a row of W_v: the spread of a value over inputs of unit variance."""
-        return self.group.v.weight.read(state).double().norm(dim=-1).flatten()
+    @property
+    def projection(self) -> Projection:
+        """The values'."""
+        return self.group.v
 
     def add(self, state: StateDict, by: Tensor) -> None:
         """See the class."""
+        super().add(state, by)
         group = self.group
-        _add_to_block(state, _bias(group.v.bias), by)
         t_hd = by.double().view(group.kv_heads, -1).repeat_interleave(group.heads // group.kv_heads, dim=0)
         o_hdm = group.o.weight.read(state).double()
         _add(state, self.out, -torch.einsum("hd,hdm->m", t_hd.to(o_hdm.device), o_hdm))
@@ -183,17 +201,6 @@ class Sum(Shift):
             state[self.minus][self.row] -= by.to(state[self.minus])
 
 
-def _bias(block: Block | None) -> Block:
-    assert block is not None  # or there would be no such shift
-    return block
-
-
 def _add(state: StateDict, key: str, by: Tensor) -> None:
     value = state[key]
     state[key] = (value.double() + by.double().to(value.device)).to(value.dtype)
-
-
-def _add_to_block(state: StateDict, block: Block, by: Tensor) -> None:
-    state[block.key] = state[block.key].clone()
-    moved = block.read(state).double()
-    block.write(state, moved + by.double().to(moved.device).view(moved.shape))

@@ -86,7 +86,8 @@ def front(board: SuiteBoard, tier: Tier) -> list[tuple[str, AttackPart]]:
 
     The mean of an attack that met but a few defenses, such as a late step of ``auto``, is of other cases.
     """
-    able = [(letter, row) for letter, row in attacks_in(board, tier) if row.defenses_met == _most_met(board)]
+    most = _most_met(board)
+    able = [(letter, row) for letter, row in attacks_in(board, tier) if row.defenses_met == most]
     found: list[tuple[str, AttackPart]] = []
     for letter, row in sorted(able, key=lambda pair: (pair[1].relative_cost, -(pair[1].recovered or 0))):
         if not found or (row.recovered or 0) > (found[-1][1].recovered or 0):
@@ -100,14 +101,14 @@ def _most_met(board: SuiteBoard) -> int:
 
 def recovered_against_cost(board: SuiteBoard, tier: Tier) -> alt.LayerChart:
     """What an attack recovers, mean over the defenses, against what it pays; the front is a line, and lettered."""
-    best = front(board, tier)
+    best, most = front(board, tier), _most_met(board)
     named = {row.attack for _, row in best}
     points = [
         Point(
             letter if row.attack in named else "",
             row.relative_cost or 0,
             row.recovered or 0,
-            "ranked" if row.defenses_met == _most_met(board) else "partly",
+            "ranked" if row.defenses_met == most else "partly",
         )
         for letter, row in attacks_in(board, tier)
     ]
