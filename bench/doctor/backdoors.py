@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bench import runner, suites
 from bench.doctor.finding import Finding
-from bench.doctor.plays import EXAMPLES, KEY
+from bench.doctor.plays import EXAMPLES, KEY, flag
 from bench.executors.local import Limits
 from bench.games import backdoor
 from bench.games.base import protocol
@@ -46,13 +46,9 @@ def findings(records: Iterable[Record]) -> Iterator[Finding]:
         ("a trigger that the base obeys by itself", "adversarial-on-the-base", _LUCKY),
         ("a malicious upload without a backdoor", "no-backdoor", _CLEAN),
     ):
-        yield Finding(fault, f"flag: {name}", _flag(board, name, planted), _flag(board, name, _SOUND) or failure)
+        yield Finding(fault, f"flag: {name}", flag(board, name, planted), flag(board, name, _SOUND) or failure)
     said, alarm = _unranked(board, _NO_MERGE), _unranked(board, _MERGE) or failure
     yield Finding("a safe merger that hands back the base", "rule: clean accuracy", said, alarm)
-
-
-def _flag(board: BackdoorBoard, name: str, attack: str) -> str | None:
-    return next((f.detail for f in board.flags if (f.name, f.attack) == (name, attack)), None)
 
 
 def _unranked(board: BackdoorBoard, merger: str) -> str | None:

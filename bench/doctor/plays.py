@@ -18,7 +18,7 @@ from bench.pipeline import parse_attack, parse_defense
 from bench.records import Accuracy
 
 if TYPE_CHECKING:
-    from leaderboard.board import SuiteBoard
+    from leaderboard.board import BackdoorBoard, SuiteBoard
 
 KEY, EXAMPLES = "doctor", 16
 NAIVE = "identity > task-arithmetic"
@@ -96,8 +96,8 @@ def findings(played: Run) -> Iterator[Finding]:
         ("an aligner that transposes", "aligner-hurts-unprotected", _TRANSPOSED),
         ("an aligner that hands back the base", "task-vector-erased", _ERASED),
     ):
-        alarm = _flag(board, name, _ALIGNED) or failure
-        yield Finding(fault, f"flag: {name}", _flag(board, name, planted), alarm)
+        alarm = flag(board, name, _ALIGNED) or failure
+        yield Finding(fault, f"flag: {name}", flag(board, name, planted), alarm)
 
     said, alarm = _unranked(board, "planted-base", "fidelity"), _unranked(board, "sound-defense") or failure
     yield Finding("a defense that hands back the base", "rule: fidelity", said, alarm)
@@ -106,7 +106,7 @@ def findings(played: Run) -> Iterator[Finding]:
     yield Finding("an attack that hands back the released model", "rule: an attack must qualify", said, alarm)
 
     name = "inconsistent-accuracy"
-    said, alarm = _flag(_board(played.swapped), name), _flag(whole, name) or failure
+    said, alarm = flag(_board(played.swapped), name), flag(whole, name) or failure
     yield Finding("a scorer that swaps victim and donor", f"flag: {name}", said, alarm)
 
 
@@ -130,7 +130,7 @@ def _board(records: Iterable[Record]) -> SuiteBoard:
     return board
 
 
-def _flag(board: SuiteBoard, name: str, attack: str | None = None) -> str | None:
+def flag(board: SuiteBoard | BackdoorBoard, name: str, attack: str | None = None) -> str | None:
     """The words of a flag, on an attack or on any, if it is there."""
     return next((f.detail for f in board.flags if f.name == name and attack in (None, f.attack)), None)
 
