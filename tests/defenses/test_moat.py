@@ -80,7 +80,7 @@ def way_back(tiny, released, view, s):
 
 def test_the_trap_is_on_the_way_back_at_every_length(tiny, defender):
     victim = tiny.finetuned("a")
-    trapped, plain = (Moat(budget=20, lr=2e-2, trap=trap, every=1).protect(victim, defender()) for trap in (1.0, 0.0))
+    trapped, plain = (Moat(budget=1, lr=2e-2, trap=trap, every=1).protect(victim, defender()) for trap in (1.0, 0.0))
     for s in (0.5, 0.8, 1.0):
         assert way_back(tiny, trapped, defender(), s) > way_back(tiny, plain, defender(), s) + 1.0
     inputs, _ = defender().train()
