@@ -35,7 +35,7 @@ class Shift(Defense):
         """How much is added."""
 
         size: PositiveFloat = 4.5
-        """In units of the root mean square of what is added to. Far beyond the default, float32 shows in the outputs."""
+        """In root mean squares of what is added to. Far beyond the default, float32 shows in the outputs."""
 
     def protect(self, victim: StateDict, view: DefenderView) -> StateDict:
         """The shifted model.
