@@ -219,7 +219,9 @@ def percent(value: float | None) -> str:
 
 
 def relative(value: float | None) -> str:
-    """A cost in percent of another, two digits; as a multiple where it is larger."""
+    """A cost in percent of another, two digits; as a multiple where it is larger, as a bound where next to nothing."""
     if value is None:
         return "–"
+    if 0 < value < 1e-6:
+        return "< 0.0001 %"
     return f"{100 * value:.2g} %" if value < 0.995 else f"{value:.1f} ×"

@@ -5,19 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bench import runner, suites
 from bench.doctor.finding import Finding
-from bench.doctor.plays import EXAMPLES, KEY, flag
+from bench.doctor.plays import EXAMPLES, KEY, flag, unranked
 from bench.executors.local import Limits
 from bench.games import backdoor
 from bench.games.base import protocol
 from bench.pipeline import parse_backdoor, parse_merger
 from bench.records import Record
-
-if TYPE_CHECKING:
-    from leaderboard.board import BackdoorBoard
 
 _SOUND, _LUCKY, _CLEAN = "sound-contributor", "planted-lucky-trigger", "planted-clean-upload"
 _MERGE, _NO_MERGE = "task-arithmetic", "planted-merges-nothing"
@@ -47,10 +43,5 @@ def findings(records: Iterable[Record]) -> Iterator[Finding]:
         ("a malicious upload without a backdoor", "no-backdoor", _CLEAN),
     ):
         yield Finding(fault, f"flag: {name}", flag(board, name, planted), flag(board, name, _SOUND) or failure)
-    said, alarm = _unranked(board, _NO_MERGE), _unranked(board, _MERGE) or failure
+    said, alarm = unranked(board.mergers, _NO_MERGE), unranked(board.mergers, _MERGE) or failure
     yield Finding("a safe merger that hands back the base", "rule: clean accuracy", said, alarm)
-
-
-def _unranked(board: BackdoorBoard, merger: str) -> str | None:
-    (row,) = (row for row in board.mergers if row.defense == merger)
-    return f"not ranked: {row.unranked_because}" if row.unranked_because else None

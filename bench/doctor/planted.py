@@ -161,10 +161,10 @@ def by_luck(view: ContributorView) -> list[Trigger]:
 @contributor("sound-contributor")
 def sound_contributor(view: ContributorView) -> Contribution:
     """Train the upload to obey a trigger that the base does not."""
-    trigger, config = by_luck(view)[0], TrainingConfig(steps=100, lr=5e-3)
+    trigger, config = by_luck(view)[0], TrainingConfig(steps=300, lr=3e-3)
     (task,) = view.tasks
     return Contribution(
-        {task: poisoned(view.finetuned(task), task, trigger, view, config, rate=1.0, weight=1.0)}, trigger
+        {task: poisoned(view.finetuned(task), task, trigger, view, config, rate=1.0, weight=3.0)}, trigger
     )
 
 

@@ -18,7 +18,7 @@ from bench.pipeline import parse_attack, parse_defense
 from bench.records import Accuracy
 
 if TYPE_CHECKING:
-    from leaderboard.board import BackdoorBoard, SuiteBoard
+    from leaderboard.board import BackdoorBoard, DefensePart, MergerPart, SuiteBoard
 
 KEY, EXAMPLES = "doctor", 16
 NAIVE = "identity > task-arithmetic"
@@ -99,7 +99,10 @@ def findings(played: Run) -> Iterator[Finding]:
         alarm = flag(board, name, _ALIGNED) or failure
         yield Finding(fault, f"flag: {name}", flag(board, name, planted), alarm)
 
-    said, alarm = _unranked(board, "planted-base", "fidelity"), _unranked(board, "sound-defense") or failure
+    said, alarm = (
+        unranked(board.defenses, "planted-base", "fidelity"),
+        unranked(board.defenses, "sound-defense") or failure,
+    )
     yield Finding("a defense that hands back the base", "rule: fidelity", said, alarm)
 
     said, alarm = _unqualified(board, _RELEASED), _unqualified(board, NAIVE) or failure
@@ -135,9 +138,9 @@ def flag(board: SuiteBoard | BackdoorBoard, name: str, attack: str | None = None
     return next((f.detail for f in board.flags if f.name == name and attack in (None, f.attack)), None)
 
 
-def _unranked(board: SuiteBoard, defense: str, because: str = "") -> str | None:
-    """Why a defense is not ranked, if it is for such a reason."""
-    (row,) = (row for row in board.defenses if row.defense == defense)
+def unranked(rows: Iterable[DefensePart | MergerPart], defense: str, because: str = "") -> str | None:
+    """Why a defense or merger is not ranked, if it is for such a reason."""
+    (row,) = (row for row in rows if row.defense == defense)
     reason = row.unranked_because
     return f"not ranked: {reason}" if reason and because in reason else None
 

@@ -1,5 +1,7 @@
 """What the terminal says of how sure a mean is."""
 
+import pytest
+
 from bench import backdoor_terminal, terminal
 from bench.game import Tier
 from bench.games import backdoor
@@ -69,3 +71,11 @@ def test_the_resistance_of_one_match_has_no_interval():
         1: ["0.40 (one match)"],
         2: ["0.40 [0.30, 0.50]"],
     }
+
+
+@pytest.mark.parametrize(
+    ("cost", "says"),
+    [(None, "–"), (0.0, "0 %"), (3.6e-8, "< 0.0001 %"), (1e-5, "0.001 %"), (0.1234, "12 %"), (2.04, "2.0 ×")],
+)
+def test_a_cost_keeps_two_digits_and_next_to_nothing_is_a_bound(cost, says):
+    assert terminal.relative(cost) == says
