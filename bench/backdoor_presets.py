@@ -58,22 +58,19 @@ def preset(name: str, suite: str, tasks: Sequence[str]) -> Preset:
     """The preset of that name.
 
     ``quick`` plays one match of three contributors with the best-known attacks; ``standard``, the official board, has
-    all tasks contribute, two of them malicious in turn, against every merger and attack (on ``text`` one of them, and
-    of a merger's variants one); ``contributors`` asks what clean models alone are worth: ever more of them, against
-    plain merges; ``masks`` takes DAM apart: either mask alone and both, learned from either loss, with perturbations of
-    either kind, beside the AdaMerging that it starts from.
+    all tasks contribute, the first of them malicious, against every merger and attack (on ``text`` of a merger's
+    variants one); ``contributors`` asks what clean models alone are worth: ever more of them, against plain merges;
+    ``masks`` takes DAM apart: either mask alone and both, learned from either loss, with perturbations of either kind,
+    beside the AdaMerging that it starts from.
 
     Raises:
         UnknownName: there is none of that name.
     """
-    turns = [(*tasks[start:], *tasks[:start]) for start in range(len(tasks))]
     if name == "quick":
         return Preset((Match(suite, tuple(tasks[:3])),), (0,), _FEW_MERGERS, _FEW_ATTACKS)
     if name == "standard":
-        matches = tuple(Match(suite, turn) for turn in turns[:: max(1, len(turns) // 2)])
-        if suite == "text":
-            return Preset(matches[:1], (0,), tuple(m for m in MERGERS if m not in _OTHER_DAMS), ATTACKS)
-        return Preset(matches, (0,), MERGERS, ATTACKS)
+        mergers = tuple(m for m in MERGERS if suite != "text" or m not in _OTHER_DAMS)
+        return Preset((Match(suite, tuple(tasks)),), (0,), mergers, ATTACKS)
     if name == "contributors":
         matches = tuple(Match(suite, tuple(tasks[:count])) for count in range(2, len(tasks) + 1))
         return Preset(matches, (0,), _PLAIN, _FEW_ATTACKS)
