@@ -204,9 +204,9 @@ def preset(name: str, suite: str, tasks: Sequence[str]) -> Preset:
 
     ``standard``, the official board, makes every task a victim once with two seeds (one on ``text``), against the
     naive attack and ``auto``; ``quick`` plays the first three of its matches once, with a few representative attacks;
-    ``catalogue`` plays every pipeline on the first two, against some defenses (on ``text`` one and fewer); ``full`` plays all ordered pairs, every
-    victim against all other tasks at once, three seeds, every pipeline; ``dropout`` sweeps the rate of ``params``'s
-    dropout pruning on the matches of ``quick``.
+    ``catalogue`` plays every pipeline on the first two, against some defenses (on ``text`` one and fewer); ``full``
+    plays all ordered pairs, every victim against all other tasks at once, three seeds, every pipeline; ``dropout``
+    sweeps the rate of ``params``'s dropout pruning on the matches of ``quick``.
 
     Raises:
         UnknownName: there is none of that name.
@@ -227,7 +227,9 @@ def preset(name: str, suite: str, tasks: Sequence[str]) -> Preset:
         many = tuple((victim, *(t for t in tasks if t != victim)) for victim in tasks)
         pairs_and_all = (*permutations(tasks, 2), *many)
         single_donors = tuple(f"donors-only(donor={i})" for i in range(len(tasks) - 1))
-        return Preset(_matches(suite, pairs_and_all), (0, 1, 2), every_defense(suite), (*BASELINES, *single_donors, *CATALOGUE))
+        return Preset(
+            _matches(suite, pairs_and_all), (0, 1, 2), every_defense(suite), (*BASELINES, *single_donors, *CATALOGUE)
+        )
     if name == "dropout":
         defenses = ("none", f"{_SCALED})", *_DROPOUT)
         return Preset(matches[:3], (0,), defenses, (*_FEW_BASELINES, *_AGAINST_DROPOUT))

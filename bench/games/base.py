@@ -18,7 +18,7 @@ from bench import checkpoints, suites
 from bench.checkpoints import StateDict
 from bench.cost import Cost, metered
 from bench.game import Player
-from bench.records import Record
+from bench.records import Record, identify
 from bench.suites import Split, Suite
 from bench.suites.confined import Confined
 
@@ -116,6 +116,23 @@ class Play(Job):
     @abstractmethod
     def id(self) -> str:
         """SHA-256 of everything that decides the outcome, players' code aside."""
+
+    def identified(self, **own: object) -> str:
+        """SHA-256 of the game's own part and of what every play depends on."""
+        shared = {
+            "kind": self.kind,
+            "suite": self.protocol.suite,
+            "key": self.protocol.key,
+            "examples": self.protocol.examples,
+            "checkpoints": {name: self.protocol.checkpoints[name] for name in ("base", *self.tasks)},
+            "seed": self.seed,
+        }
+        return identify({**shared, **own})
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """What it does, in the game's words."""
 
     @property
     @abstractmethod

@@ -20,7 +20,6 @@ from bench.games.backdoor import rules
 from bench.games.backdoor.record import TRACK, Match, Record
 from bench.games.base import Files, Played, Steps, seeded
 from bench.pipeline import Merger, parse_backdoor, parse_merger
-from bench.records import identify
 from bench.safe_merging import Backdoor
 from bench.suites import Suite
 from bench.suites.confined import Confined
@@ -82,34 +81,18 @@ class Play(base.Play):
     @cached_property
     def id(self) -> str:
         """SHA-256 of everything that decides the outcome, players' code aside."""
-        return identify(
-            {
-                "track": TRACK,
-                "kind": self.kind,
-                "suite": self.protocol.suite,
-                "key": self.protocol.key,
-                "examples": self.protocol.examples,
-                "checkpoints": {name: self.protocol.checkpoints[name] for name in ("base", *self.contributors)},
-                "contributors": self.contributors,
-                "malicious": self.malicious,
-                "seed": self.seed,
-                "attack": self.attack,
-                "defense": self.defense,
-            }
+        return self.identified(
+            track=TRACK,
+            contributors=self.contributors,
+            malicious=self.malicious,
+            attack=self.attack,
+            defense=self.defense,
         )
 
     @cached_property
     def needs(self) -> Play | None:
         """The contribution that a merger meets."""
-        if self.attack is None or self.defense is None:
-            return None
-        return Play(
-            protocol=self.protocol,
-            seed=self.seed,
-            contributors=self.contributors,
-            malicious=self.malicious,
-            attack=self.attack,
-        )
+        return None if self.attack is None or self.defense is None else replace(self, defense=None)
 
     @property
     def needed(self) -> bool:
@@ -230,16 +213,5 @@ def plan(
                     attack=attack.spelling,
                 )
                 plays.append(upload)
-                plays += [_against(upload, merger) for merger in spelled]
+                plays += [replace(upload, defense=merger) for merger in spelled]
     return sorted(plays, key=lambda play: play.kind == "merge")
-
-
-def _against(upload: Play, merger: str) -> Play:
-    return Play(
-        protocol=upload.protocol,
-        seed=upload.seed,
-        contributors=upload.contributors,
-        malicious=upload.malicious,
-        attack=upload.attack,
-        defense=merger,
-    )

@@ -18,7 +18,6 @@ from bench.games.base import Facts, Files, Played, Protocol, Steps
 from bench.games.protection import rules
 from bench.games.protection.record import TRACK, Match, Record
 from bench.pipeline import Chain, Pipeline, parse_attack, parse_defense
-from bench.records import identify
 from bench.scoring import reference, worst_case
 from bench.suites import Suite
 
@@ -55,20 +54,7 @@ class Play(base.Play):
     @cached_property
     def id(self) -> str:
         """SHA-256 of everything that decides the outcome, players' code aside."""
-        return identify(
-            {
-                "track": TRACK,
-                "kind": self.kind,
-                "suite": self.protocol.suite,
-                "key": self.protocol.key,
-                "examples": self.protocol.examples,
-                "checkpoints": {name: self.protocol.checkpoints[name] for name in ("base", *self.tasks)},
-                "donors": self.donors,
-                "seed": self.seed,
-                "defense": self.defense,
-                "attack": self.attack,
-            }
-        )
+        return self.identified(track=TRACK, donors=self.donors, defense=self.defense, attack=self.attack)
 
     @property
     def chain(self) -> Chain:
