@@ -118,7 +118,7 @@ def panel(
 
 
 def _data(values: list[Any]) -> alt.Chart:
-    return alt.Chart(alt.Data(values=values))
+    return alt.Chart(alt.Data(values=tuple(values)))  # Altair copies lists at every step, tuples never
 
 
 def _by_kind(number: int) -> dict[str, Any]:
