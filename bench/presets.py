@@ -219,17 +219,13 @@ def preset(name: str, suite: str, tasks: Sequence[str]) -> Preset:
         seeds = (0,) if suite == "text" else (0, 1)
         return Preset(matches, seeds, every_defense(suite), (*BASELINES, *naive))
     if name == "catalogue":
-        every = (*BASELINES, *CATALOGUE)
-        if suite == "text":
-            return Preset(matches[:1], (0,), _FEW_AGAINST_CATALOGUE, every)
-        return Preset(matches[:2], (0,), _AGAINST_CATALOGUE, every)
+        count, against = (1, _FEW_AGAINST_CATALOGUE) if suite == "text" else (2, _AGAINST_CATALOGUE)
+        return Preset(matches[:count], (0,), against, (*BASELINES, *CATALOGUE))
     if name == "full":
         many = tuple((victim, *(t for t in tasks if t != victim)) for victim in tasks)
-        pairs_and_all = (*permutations(tasks, 2), *many)
+        every = (*permutations(tasks, 2), *many)
         single_donors = tuple(f"donors-only(donor={i})" for i in range(len(tasks) - 1))
-        return Preset(
-            _matches(suite, pairs_and_all), (0, 1, 2), every_defense(suite), (*BASELINES, *single_donors, *CATALOGUE)
-        )
+        return Preset(_matches(suite, every), (0, 1, 2), every_defense(suite), (*BASELINES, *single_donors, *CATALOGUE))
     if name == "dropout":
         defenses = ("none", f"{_SCALED})", *_DROPOUT)
         return Preset(matches[:3], (0,), defenses, (*_FEW_BASELINES, *_AGAINST_DROPOUT))
