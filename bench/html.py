@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import altair as alt
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
@@ -21,30 +20,31 @@ def templates_in(folder: Path) -> Environment:
     )
 
 
-def styled(chart: Any, font: str, background: str = "transparent", **axes: Any) -> Any:
+def styled(spec: dict[str, Any], font: str, background: str = "transparent", **axes: Any) -> dict[str, Any]:
     """A chart in the colours of the page that it stands on, which names it and has its numbers in a table.
 
     Args:
-        chart: an Altair chart.
+        spec: an Altair chart as a dictionary: configuring the chart itself would copy it with all its data.
         font: of all its texts, as in a style sheet.
         background: a colour.
-        axes: what else its axes are to be, as fields of ``altair.AxisConfig``.
+        axes: what else its axes are to be, as in Vega-Lite's axis configuration.
     """
-    return chart.configure(
-        font=font,
-        aria=False,
-        background=background,
-        axis=alt.AxisConfig(
-            labelColor="var(--muted)",
-            titleColor="var(--ink)",
-            domainColor="var(--line)",
-            tickColor="var(--line)",
-            gridColor="var(--grid)",
-            titleFontWeight=500,
-            labelOverlap=True,
+    looks = {
+        "font": font,
+        "aria": False,
+        "background": background,
+        "axis": {
+            "labelColor": "var(--muted)",
+            "titleColor": "var(--ink)",
+            "domainColor": "var(--line)",
+            "tickColor": "var(--line)",
+            "gridColor": "var(--grid)",
+            "titleFontWeight": 500,
+            "labelOverlap": True,
             **axes,
-        ),
-        title=alt.TitleConfig(color="var(--ink)", anchor="start", fontSize=13, fontWeight=600),
-        view=alt.ViewConfig(stroke="transparent"),
-        padding=4,
-    )
+        },
+        "title": {"color": "var(--ink)", "anchor": "start", "fontSize": 13, "fontWeight": 600},
+        "view": {**spec["config"]["view"], "stroke": "transparent"},
+        "padding": 4,
+    }
+    return {**spec, "config": looks}

@@ -129,8 +129,9 @@ def _by_kind(number: int) -> dict[str, Any]:
 def specification(chart: alt.TopLevelMixin, background: str = "transparent") -> str:
     """A chart in the page's style, as Vega-Lite JSON."""
     with debug_mode(False):
-        drawn = styled(chart, FONT, background, labelFontSize=10, titleFontSize=11, labelFlush=False)
-        return json.dumps(drawn.to_dict(validate=False), sort_keys=True)
+        spec = chart.to_dict(validate=False)
+    drawn = styled(spec, FONT, background, labelFontSize=10, titleFontSize=11, labelFlush=False)
+    return json.dumps(drawn, sort_keys=True)
 
 
 def to_svg(chart: alt.TopLevelMixin) -> str:

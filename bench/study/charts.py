@@ -17,4 +17,4 @@ SHARE = alt.Axis(format="~%", values=[0, 0.2, 0.4, 0.6, 0.8, 1])
 def svg(chart: Any) -> str:
     """One chart of the usual size; its page names it and has its numbers in a table."""
     sized = chart.properties(width=WIDTH, height=HEIGHT)
-    return vl_convert.vegalite_to_svg(styled(sized, FONT).to_dict())
+    return vl_convert.vegalite_to_svg(styled(sized.to_dict(), FONT))
