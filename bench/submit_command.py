@@ -144,7 +144,7 @@ def _parts(entry: Entry, board: Leaderboard) -> Iterator[RenderableType]:
         named = terminal.letters([row.attack for row in against])
         cells = {(cell.defense, cell.attack): cell for cell in suite.cells}
         title = f"{suite.suite}: % of the victim's skill that each attack recovers (0 = the defense holds)"
-        yield from terminal.matrices([row.defense for row in suite.defenses], list(named), cells, title)
+        yield terminal.Matrix([row.defense for row in suite.defenses], list(named), cells, title)
         yield terminal.attack_table(against, named)
         yield terminal.defense_table(
             [row for row in suite.defenses if entry.attacks or row.defense == entry.spelled], suite.ties

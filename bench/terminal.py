@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from string import ascii_letters
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +16,7 @@ from bench.game import Tier
 
 if TYPE_CHECKING:
     from bench.games.protection import Play
-    from leaderboard.board import AttackPart, CellPart, DefensePart, FailurePart, FlagPart, IntervalPart, SuiteBoard
+    from leaderboard.board import AttackPart, CellPart, DefensePart, FailurePart, FlagPart, SuiteBoard
 
 # Recovered skill from none (the defense holds) to all (it is broken): backgrounds with their readable foregrounds.
 _SHADES = (
@@ -34,39 +35,45 @@ FOLDED: dict[str, Any] = {
     "attack": {"overflow": "fold", "min_width": 20},
     "flags": {"overflow": "fold", "min_width": 10},
 }
+_CELL, _PADDING = 3, 3
+"""Characters of a matrix's cell, and between two."""
 
 
-WIDEST = 26
-"""Attacks side by side in one matrix; more make another below it."""
+@dataclass(frozen=True)
+class Matrix:
+    """Defenses x attacks, coloured by ``recovered``; attacks are lettered as in :func:`attack_table`.
+
+    As many attacks stand side by side as the terminal has room for; the others follow below.
+    """
+
+    defenses: Sequence[str]
+    attacks: Sequence[str]
+    cells: Mapping[tuple[str, str], CellPart]
+    title: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The tables."""
+        named = list(letters(self.attacks).items())
+        beside = max(1, (options.max_width - FOLDED["defense"]["min_width"] - _PADDING) // (_CELL + _PADDING))
+        for start in range(0, len(named), beside):
+            yield self._table(dict(named[start : start + beside]), self.title if start == 0 else None)
+
+    def _table(self, named: Mapping[str, str], title: str | None) -> Table:
+        table = Table(title=title, box=box.SIMPLE_HEAD, title_style="bold", padding=(0, 1))
+        table.add_column("defense", **FOLDED["defense"])
+        for letter in named.values():
+            table.add_column(letter, justify="right", no_wrap=True, min_width=_CELL)
+        for defense in self.defenses:
+            table.add_row(defense, *(_cell(self.cells.get((defense, attack))) for attack in named))
+        return table
 
 
-def matrices(
-    defenses: Sequence[str], attacks: Sequence[str], cells: Mapping[tuple[str, str], CellPart], title: str
-) -> list[Table]:
-    """Defenses x attacks, coloured by ``recovered``; attacks are lettered as in :func:`attack_table`."""
-    named = list(letters(attacks).items())
-    groups = [named[start : start + WIDEST] for start in range(0, len(named), WIDEST)]
-    return [_matrix(defenses, dict(here), cells, title if here is groups[0] else "") for here in groups]
-
-
-def _matrix(
-    defenses: Sequence[str], named: Mapping[str, str], cells: Mapping[tuple[str, str], CellPart], title: str
-) -> Table:
-    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_style="bold", padding=(0, 1))
-    table.add_column("defense", **FOLDED["defense"])
-    for letter in named.values():
-        table.add_column(letter, justify="right", no_wrap=True, min_width=3)
-    for defense in defenses:
-        table.add_row(defense, *(_cell(cells.get((defense, attack))) for attack in named))
-    return table
-
-
-def so_far(plays: Sequence[Play], boards: Sequence[SuiteBoard]) -> list[Table]:
+def so_far(plays: Sequence[Play], boards: Sequence[SuiteBoard]) -> list[Matrix]:
     """The matrix of a run under way: everything that was planned, and what is known of it."""
     defenses = list(dict.fromkeys(play.defense for play in plays))
     attacks = list(dict.fromkeys(play.attack for play in plays if play.attack and play.pipeline.uses_victim))
     cells = {(c.defense, c.attack): c for board in boards for c in board.cells}
-    return matrices(defenses, attacks, cells, "% recovered so far")
+    return [Matrix(defenses, attacks, cells, "% recovered so far")]
 
 
 def letters(attacks: Sequence[str]) -> dict[str, str]:
@@ -95,7 +102,7 @@ def render(board: SuiteBoard) -> RenderableType:
     ordered = [d.defense for d in board.defenses]
     title = f"{board.suite}: % of the victim's skill that each attack recovers (0 = the defense holds)"
     parts: list[RenderableType] = [
-        *matrices(ordered, against, cells, title),
+        Matrix(ordered, against, cells, title),
         defense_table(board.defenses, board.ties),
         attack_table(board.attacks, letters(against)),
         match_table(board),
@@ -110,13 +117,15 @@ def render(board: SuiteBoard) -> RenderableType:
 def defense_table(rows: Sequence[DefensePart], ties: frozenset[str]) -> Table:
     """The ranking of defenses; ``ties``: those that share their place."""
     table = Table(
-        title="defenses, by resistance (95 % interval in the tier that ranks)", box=box.SIMPLE_HEAD, title_style="bold"
+        title="defenses, by resistance (95 % interval in the tier that ranks; in brackets: without extraction)",
+        box=box.SIMPLE_HEAD,
+        title_style="bold",
     )
     for name in ("rank", "defense", *Tier, "protected", "fidelity", "logits", "cost", "flags"):
         left = name in ("defense", "flags")
         table.add_column(name, justify="left" if left else "right", no_wrap=not left, **FOLDED.get(name, {}))
     for row in rows:
-        resistances = [_interval(row.resistance.get(tier), tier is Tier.DATA_FREE) for tier in Tier]
+        resistances = [_resistance(row, tier) for tier in Tier]
         table.add_row(
             "–" if row.rank is None else f"{row.rank}{' tie' if row.defense in ties else ''}",
             row.defense,
@@ -202,10 +211,12 @@ def failure_table(failures: Sequence[FailurePart]) -> Table:
     return table
 
 
-def _interval(part: IntervalPart | None, spread: bool) -> str:
+def _resistance(row: DefensePart, tier: Tier) -> str:
+    part, weights = row.resistance.get(tier), row.without_extraction(tier)
     if part is None:
         return "–"
-    return f"{part.mean:.2f}" + (f" {spanned(part.low, part.high, part.matches, '.2f')}" if spread else "")
+    spread = f" {spanned(part.low, part.high, part.matches, '.2f')}" if tier is Tier.DATA_FREE else ""
+    return f"{part.mean:.2f}{spread}{'' if weights is None else f' ({weights:.2f})'}"
 
 
 def spanned(low: float, high: float, matches: int, form: str) -> str:

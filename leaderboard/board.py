@@ -128,6 +128,11 @@ class DefensePart(Part):
     history: tuple[RoundPart, ...]
     flags: tuple[str, ...]
 
+    def without_extraction(self, tier: str) -> float | None:
+        """The mean resistance with extraction left out, where that makes a difference."""
+        whole, weights = self.resistance.get(tier), self.resistance_of_weights.get(tier)
+        return None if weights is None or weights == whole else weights.mean
+
 
 class AttackPart(Part):
     """A row of the attack ranking."""

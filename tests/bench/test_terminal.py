@@ -1,6 +1,9 @@
 """What the terminal says of how sure a mean is."""
 
+from io import StringIO
+
 import pytest
+from rich.console import Console
 
 from bench import backdoor_terminal, terminal
 from bench.game import Tier
@@ -71,6 +74,31 @@ def test_the_resistance_of_one_match_has_no_interval():
         1: ["0.40 (one match)"],
         2: ["0.40 [0.30, 0.50]"],
     }
+
+
+def test_extraction_stands_in_brackets_where_it_makes_a_difference():
+    records = [make_record(), make_record(defense="params"), make_record(attack=None, defense="params")]
+    (row, *_) = suite_board("toy", records).defenses
+    whole, weights = (IntervalPart(mean=mean, low=0.0, high=1.0, matches=2) for mean in (0.1, 0.8))
+    found = {}
+    for other in (whole, weights):
+        parts = {"resistance": {Tier.UNLABELLED: whole}, "resistance_of_weights": {Tier.UNLABELLED: other}}
+        table = terminal.defense_table([row.model_copy(update=parts)], frozenset())
+        found[other.mean] = next(column for column in table.columns if column.header == Tier.UNLABELLED).cells
+    assert {mean: [*cells] for mean, cells in found.items()} == {0.1: ["0.10"], 0.8: ["0.10 (0.80)"]}
+
+
+@pytest.mark.parametrize("width", [40, 80, 150])
+def test_a_matrix_too_wide_for_the_terminal_goes_on_below(width):
+    attacks = [f"attack {number}" for number in range(30)]
+    console = Console(width=width, record=True, file=StringIO())
+    console.print(terminal.Matrix(["moat", "params"], attacks, {}, "recovered"))
+    lines = console.export_text().splitlines()
+    heads = [line.split()[1:] for line in lines if line.split()[:1] == ["defense"]]
+    assert [letter for head in heads for letter in head] == [*terminal.letters(attacks).values()]
+    assert len({len(head) for head in heads[:-1]}) <= 1
+    assert [sum(name in line for line in lines) for name in ("moat", "params")] == [len(heads)] * 2
+    assert max(map(len, lines)) <= width
 
 
 @pytest.mark.parametrize(

@@ -301,3 +301,5 @@ def test_extraction_can_be_left_out():
     assert row.resistance[tier].mean == pytest.approx(0.0)
     assert row.resistance_of_weights[tier].mean == pytest.approx(0.75)
     assert row.resistance[Tier.DATA_FREE] == row.resistance_of_weights[Tier.DATA_FREE]
+    assert row.without_extraction(tier) == pytest.approx(0.75)
+    assert row.without_extraction(Tier.DATA_FREE) is None
