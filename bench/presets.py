@@ -148,6 +148,8 @@ AUTO = (
     *_ADAPTIVE[1:4],
     f"{_EVERY_SYMMETRY} > adamerging",
     *_ADAPTIVE[4:],
+    f"{_EVERY_SYMMETRY} > task-arithmetic > distill(steps=100)",
+    f"{_EVERY_SYMMETRY} > tsv(scale=chosen)",
     f"{_EVERY_SYMMETRY} > task-arithmetic > finetune(steps=100)",
 )
 """The standard ensemble, in the order in which it is played; ``mergearena auto check`` compares it with the rest."""
@@ -202,8 +204,8 @@ NAMES = ("quick", "standard", "catalogue", "full", "dropout")
 def preset(name: str, suite: str, tasks: Sequence[str]) -> Preset:
     """The preset of that name.
 
-    ``standard``, the official board, makes every task a victim once with two seeds (one on ``text``), against the
-    naive attack and ``auto``; ``quick`` plays the first three of its matches once, with a few representative attacks;
+    ``standard``, the official board, makes every task a victim once, against the naive attack and ``auto``: its
+    matches are its replicates; ``quick`` plays the first three of them, with a few representative attacks;
     ``catalogue`` plays every pipeline on the first two, against some defenses (on ``text`` one and fewer); ``full``
     plays all ordered pairs, every victim against all other tasks at once, three seeds, every pipeline; ``dropout``
     sweeps the rate of ``params``'s dropout pruning on the matches of ``quick``.
@@ -216,8 +218,7 @@ def preset(name: str, suite: str, tasks: Sequence[str]) -> Preset:
         return Preset(matches[:3], (0,), _QUICK_DEFENSES, (*_FEW_BASELINES, *REPRESENTATIVE))
     if name == "standard":
         naive = (REPRESENTATIVE[0], AUTO_NAME)
-        seeds = (0,) if suite == "text" else (0, 1)
-        return Preset(matches, seeds, every_defense(suite), (*BASELINES, *naive))
+        return Preset(matches, (0,), every_defense(suite), (*BASELINES, *naive))
     if name == "catalogue":
         count, against = (1, _FEW_AGAINST_CATALOGUE) if suite == "text" else (2, _AGAINST_CATALOGUE)
         return Preset(matches[:count], (0,), against, (*BASELINES, *CATALOGUE))
