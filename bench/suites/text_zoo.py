@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,8 @@ class Recipe:
     """Steps whose models compete on validation; the earliest of the best is kept."""
     seed: int = 0
     """Decides the order of the examples."""
+    threads: int = 1
+    """Sums are split among threads: with another number of them models come out a little different."""
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""
@@ -68,21 +71,32 @@ def finetune(
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0, fused=True)
     curve: dict[int, float] = {}
     best: StateDict = {}
-    for step, rows in enumerate(order):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.rate(step)
-        loss = F.cross_entropy(suite.logits(model, task, inputs[rows]), labels[rows])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if step + 1 in recipe.validate:
-            state = {key: value.detach().clone() for key, value in model.state_dict().items()}
-            accuracy = suite.accuracy(state, task, "validation")
-            if not curve or accuracy > max(curve.values()):
-                best = state
-            curve[step + 1] = accuracy
-        on_step()
+    with _threads(recipe.threads):
+        for step, rows in enumerate(order):
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.rate(step)
+            loss = F.cross_entropy(suite.logits(model, task, inputs[rows]), labels[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if step + 1 in recipe.validate:
+                state = {key: value.detach().clone() for key, value in model.state_dict().items()}
+                accuracy = suite.accuracy(state, task, "validation")
+                if not curve or accuracy > max(curve.values()):
+                    best = state
+                curve[step + 1] = accuracy
+            on_step()
     return best, curve
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _order(examples: int, recipe: Recipe) -> Iterator[Tensor]:

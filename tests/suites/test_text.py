@@ -151,11 +151,17 @@ def test_an_encoder_of_another_family_is_refused(tmp_path) -> None:
         TextSuite(base=tmp_path).base()
 
 
-def test_fine_tuning_learns_and_repeats_exactly(suite: TextSuite, monkeypatch) -> None:
+def test_fine_tuning_learns_and_repeats_exactly_with_any_number_of_threads(suite: TextSuite, monkeypatch) -> None:
     few = {split: tuple(column[:32] for column in suite.load("sentiment", split)) for split in SPLITS}
     monkeypatch.setattr(suite, "load", lambda _, split: few[split])
     recipe = Recipe(steps=2, batch=8, warmup=1, validate=(2,), seed=3)
-    (first, curve), (second, again) = (finetune(suite, "sentiment", recipe) for _ in range(2))
+    before, runs = torch.get_num_threads(), []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        runs.append(finetune(suite, "sentiment", recipe))
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
+    (first, curve), (second, again) = runs
     assert curve == again
     assert curve.keys() == {2}
     assert all(torch.equal(first[key], second[key]) for key in first)
