@@ -43,7 +43,7 @@ class Recipe:
     """Steps whose models compete on validation; the earliest of the best is kept."""
     seed: int = 0
     """Decides the order of the examples."""
-    threads: int = 1
+    threads: int = 2
     """Sums are split among threads: with another number of them models come out a little different."""
 
     def rate(self, step: int) -> float:
