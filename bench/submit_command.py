@@ -140,12 +140,10 @@ def _parts(entry: Entry, board: Leaderboard) -> Iterator[RenderableType]:
         yield from TRACKS[entry.track].shown(board)
         return
     for suite in board.protection:
+        matrix = terminal.matrix(suite)
         against = [row for row in suite.attacks if row.uses_victim]
-        named = terminal.letters([row.attack for row in against])
-        cells = {(cell.defense, cell.attack): cell for cell in suite.cells}
-        title = f"{suite.suite}: % of the victim's skill that each attack recovers (0 = the defense holds)"
-        yield terminal.Matrix([row.defense for row in suite.defenses], list(named), cells, title)
-        yield terminal.attack_table(against, named)
+        yield matrix
+        yield terminal.attack_table(against, terminal.letters(matrix.attacks))
         yield terminal.defense_table(
             [row for row in suite.defenses if entry.attacks or row.defense == entry.spelled], suite.ties
         )

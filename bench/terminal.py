@@ -97,14 +97,11 @@ def shaded(share: float | None, status: Mapping[str, int]) -> Text:
 
 def render(board: SuiteBoard) -> RenderableType:
     """The whole board of one suite."""
-    against = [a.attack for a in board.attacks if a.uses_victim]
-    cells = {(c.defense, c.attack): c for c in board.cells}
-    ordered = [d.defense for d in board.defenses]
-    title = f"{board.suite}: % of the victim's skill that each attack recovers (0 = the defense holds)"
+    table = matrix(board)
     parts: list[RenderableType] = [
-        Matrix(ordered, against, cells, title),
+        table,
         defense_table(board.defenses, board.ties),
-        attack_table(board.attacks, letters(against)),
+        attack_table(board.attacks, letters(table.attacks)),
         match_table(board),
     ]
     if board.flags:
@@ -112,6 +109,16 @@ def render(board: SuiteBoard) -> RenderableType:
     if board.failures:
         parts.append(failure_table(board.failures))
     return Group(*parts)
+
+
+def matrix(board: SuiteBoard) -> Matrix:
+    """Every defense and every attack of the board, baselines apart."""
+    return Matrix(
+        [row.defense for row in board.defenses],
+        [row.attack for row in board.attacks if row.uses_victim],
+        {(cell.defense, cell.attack): cell for cell in board.cells},
+        f"{board.suite}: % of the victim's skill that each attack recovers (0 = the defense holds)",
+    )
 
 
 def defense_table(rows: Sequence[DefensePart], ties: frozenset[str]) -> Table:
