@@ -68,7 +68,7 @@ def compare(records: Iterable[Record], ensemble: Sequence[str]) -> Comparison:
     shared = _seconds(releases)
     return Comparison(
         catalogue,
-        reached,
+        {case: reached.get(case, 0.0) for case in catalogue},
         {case: own.get(case, 0.0) for case in catalogue},
         (seconds[0] + shared, seconds[1] + shared),
         (plays[0] + len(releases), plays[1] + len(releases)),

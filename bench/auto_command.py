@@ -26,7 +26,7 @@ def check(folders: Sequence[Path], console: Console) -> bool:
         table.add_column(name, justify="left" if name in ("suite", "where") else "right")
     within = True
     for suite, here in group(_read(folders), lambda r: r.suite).items():
-        found = auto.compare(here, presets.AUTO)
+        found = auto.compare(here, presets.NAIVE_AND_AUTO)
         if not found.shortfalls:
             raise ArenaError(f"{suite}: no finished attack on a match with something to steal; run a catalogue first")
         case, most = next(iter(found.shortfalls.items()))

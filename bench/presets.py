@@ -145,6 +145,7 @@ AUTO = (
     f"{_EVERY_SYMMETRY} > task-arithmetic",
     _ADAPTIVE[0],
     f"{_EVERY_SYMMETRY} > dare",
+    f"{_EVERY_SYMMETRY} > iso(variant=cts)",
     *_ADAPTIVE[1:4],
     f"{_EVERY_SYMMETRY} > adamerging",
     *_ADAPTIVE[4:],
@@ -153,6 +154,8 @@ AUTO = (
     f"{_EVERY_SYMMETRY} > task-arithmetic > finetune(steps=100)",
 )
 """The standard ensemble, in the order in which it is played; ``mergearena auto check`` compares it with the rest."""
+NAIVE_AND_AUTO = (REPRESENTATIVE[0], *AUTO)
+"""What every submitted defense meets: where the naive attack recovers the skill already, the cascade plays nothing."""
 
 _SCALED = "params(scaling=nonsymmetric"
 # A canonical spelling leaves out the default rate, 0.2.

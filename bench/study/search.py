@@ -25,8 +25,6 @@ from bench.study.trials import Journal, Trial
 
 RECORDS = "records"
 """Folder of a study's records."""
-KNOWN = (presets.REPRESENTATIVE[0], *presets.AUTO)
-"""The attacks that studies begin with: the naive one and the steps of auto."""
 
 _Chosen = tuple[optuna.Trial, str | BadConfig]
 """A trial and the pipeline that it plays, or why it plays none."""
@@ -168,12 +166,13 @@ class Search:
 def known_within(tier: Tier, stages: Iterable[str] = ()) -> list[Pipeline]:
     """The known attacks that a tier allows, made of these stages alone if any are named."""
     only = {IDENTITY, *stages}
-    return [p for p in _within(tier, KNOWN) if len(only) == 1 or only.issuperset(stage.name for stage in p.stages)]
+    known = _within(tier, presets.NAIVE_AND_AUTO)
+    return [p for p in known if len(only) == 1 or only.issuperset(stage.name for stage in p.stages)]
 
 
 def references_within(tier: Tier) -> list[Pipeline]:
     """The baselines and known attacks that a tier allows."""
-    return _within(tier, (*presets.BASELINES, *KNOWN))
+    return _within(tier, (*presets.BASELINES, *presets.NAIVE_AND_AUTO))
 
 
 def _within(tier: Tier, attacks: Iterable[str]) -> list[Pipeline]:
