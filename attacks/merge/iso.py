@@ -58,7 +58,10 @@ class Iso(ScaledMerge):
         def flatten(key: str, stack: Tensor) -> Tensor:
             if key not in decomposed:
                 return stack.mean(0)
-            return isotropic(stack.sum(0)) if self.config.variant == "c" else _cts(stack, self.config.common)
+            # In single precision LAPACK's divide and conquer does not always converge where singular values repeat.
+            exact = stack.double()
+            flat = isotropic(exact.sum(0)) if self.config.variant == "c" else _cts(exact, self.config.common)
+            return flat.to(stack.dtype)
 
         return vectors.map(flatten)
 
