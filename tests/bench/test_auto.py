@@ -88,7 +88,7 @@ def test_reference_points_of_its_own_can_flatter_an_ensemble(catalogue):
 
 
 def test_what_the_ensemble_never_met_it_does_not_reach(catalogue):
-    """Against ``weak`` only CHEAP was played: the ensemble has no reading there, and the check says how much it lacks."""
+    """Against ``weak`` only CHEAP was played: the ensemble reaches nothing there, and the check says so."""
     fewer = [r for r in catalogue if r.defense != "weak" or r.attack in (None, CHEAP)]
     assert auto.compare(fewer, [STRONG, TUNED]).shortfalls[case("weak", Tier.DATA_FREE)] == pytest.approx(1)
     assert auto.compare(fewer, [CHEAP, STRONG, TUNED]).shortfalls[case("weak", Tier.DATA_FREE)] == 0
