@@ -105,8 +105,8 @@ def _auto() -> RenderableType:
         f"[bold]{presets.AUTO_NAME}[/]  the standard ensemble of attacks, which has no options",
         "",
         "Chosen by measuring: on every match, defense and tier of the catalogue it reaches what all pipelines together "
-        f"reach, to within a point. A cascade: a match on which a defense has lost {100 * ENOUGH:g} % of the victim's skill, in every "
-        "tier that a step could count in, is not attacked further.",
+        f"reach, to within a point. A cascade: a match on which a defense has lost {100 * ENOUGH:g} % of the victim's "
+        "skill, in every tier that a step could count in, is not attacked further.",
         "",
         table,
     )
