@@ -162,9 +162,9 @@ class BackdoorSection(Section):
         self.attack_links = anchors(f"{self.id}/attack", (row.attack for row in board.contributors))
 
     @property
-    def leader(self) -> MergerPart | None:
-        """Whoever comes first, if anybody is ranked."""
-        return next((row for row in self.board.mergers if row.rank == 1), None)
+    def leaders(self) -> list[MergerPart]:
+        """Whoever has the first rank."""
+        return [row for row in self.board.mergers if row.rank == 1]
 
     def rank(self, row: MergerPart) -> str:
         """The rank, and whether it is a tie."""

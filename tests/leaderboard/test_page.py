@@ -230,6 +230,26 @@ def test_the_page_opens_on_the_answer(board):
     assert answer(alone).startswith("No ranked defense does better than none at all")
 
 
+def test_a_board_of_safe_merging_opens_on_the_answer(board):
+    def answer(ranks):
+        here = board.backdoor[0]
+        rows = [row.model_copy(update={"rank": rank}) for row, rank in zip(here.mergers, ranks, strict=True)]
+        changed = board.model_copy(update={"backdoor": (here.model_copy(update={"mergers": tuple(rows)}),)})
+        *_, last = re.findall(r'<p class="answer">(.*?)</p>', render(changed), re.S)
+        return " ".join(re.sub(r"<[^>]+>", "", last).split())
+
+    first, *others = board.backdoor[0].mergers
+    ranked = answer([1, *(None for _ in others)])
+    assert ranked.startswith(
+        f"{first.defense} merges most safely among those that keep the clean accuracy: the strongest"
+    )
+    assert f"makes {100 * first.worst_asr.mean:.0f} % of triggered inputs pass" in ranked
+    assert answer([1 for _ in board.backdoor[0].mergers]).startswith(
+        f"{1 + len(others)} mergers that keep the clean accuracy tie"
+    )
+    assert answer([None for _ in board.backdoor[0].mergers]) == "No merger could be ranked."
+
+
 def test_what_players_write_stays_text(page, read):
     assert [tag for tag, _ in read.tags if tag in ("script", "iframe", "img", "object")] == ["script"]
     assert page.count("<script") == 1
