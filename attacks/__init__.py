@@ -1,12 +1,12 @@
 """Attacks: align > merge > recover, or a malicious contributor; one file per method. Decorate a function or a class."""
 
-from bench.registry import register as _register
+from mergearena.bench.players.registry import registry as _registry
 
 # Not `align`, `merge`, `recover`, `backdoor`: those are the folders of the methods.
-aligner = _register("align")
-merger = _register("merge")
-recovery = _register("recover")
-register = _register("attack")
-contributor = _register("backdoor")
+aligner = _registry.register("align")
+merger = _registry.register("merge")
+recovery = _registry.register("recover")
+register = _registry.register("attack")
+contributor = _registry.register("backdoor")
 
 __all__ = ["aligner", "contributor", "merger", "recovery", "register"]

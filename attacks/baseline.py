@@ -2,13 +2,17 @@
 
 from pydantic import PositiveFloat, PositiveInt
 
-import attacks
-from attacks.merge.adamerging import AdaMerging
-from attacks.recover.distill import Distill, DistillConfig
-from attacks.recover.finetune import Finetune, FinetuneConfig
-from bench.checkpoints import StateDict
-from bench.game import Attack, AttackConfig, AttackerView, CostClass, Tier
-from bench.merging import TaskVectors, add_task_vector, default_scale
+from mergearena import attacks
+from mergearena.attacks.merge.adamerging import AdaMerging
+from mergearena.attacks.recover.distill import Distill, DistillConfig
+from mergearena.attacks.recover.finetune import Finetune, FinetuneConfig
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import Attack, AttackerView
+from mergearena.bench.merging.kernels import add_task_vector, default_scale
+from mergearena.bench.merging.vectors import TaskVectors
+from mergearena.bench.players.player import AttackConfig
+from mergearena.bench.players.stages import CostClass
+from mergearena.bench.players.tier import Tier
 
 
 def merge_donors(view: AttackerView) -> StateDict:
@@ -22,7 +26,7 @@ def merge_donors(view: AttackerView) -> StateDict:
 
 @attacks.register("base-only")
 class BaseOnly(Attack):
-    """The public base model theta0 itself: zero-shot accuracy."""
+    """The public base model theta0 itself: zero-shot score."""
 
     uses_victim = False
 

@@ -1,5 +1,5 @@
 """Importing this registers every attack of this project (the entry point ``mergearena.attacks``)."""
 
-from bench.registry import import_all
+from mergearena.bench.players.registry import import_all
 
-import_all("attacks")
+import_all("mergearena.attacks")

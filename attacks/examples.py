@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from bench.game import MergingView
+from mergearena.bench.players.views import MergingView
 
 Examples = Mapping[str, tuple[Tensor, Tensor]]
 """Task -> inputs (k x ...) and labels (k)."""

@@ -1,3 +1,1 @@
-"""MergeArena: the adversarial-robustness benchmark for model merging."""
-
-__version__ = "0.1.0"
+"""The benchmark: files and records at the bottom, games above players, the command line on top."""

@@ -1,6 +1,6 @@
 """``python -m bench``: the command ``mergearena``."""
 
-from bench.cli import main
+from mergearena.bench.cli.main import main
 
 if __name__ == "__main__":
     main()

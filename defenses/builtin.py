@@ -1,5 +1,5 @@
 """Importing this registers every defense of this project (the entry point ``mergearena.defenses``)."""
 
-from bench.registry import import_all
+from mergearena.bench.players.registry import import_all
 
-import_all("defenses")
+import_all("mergearena.defenses")

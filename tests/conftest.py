@@ -10,9 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-import bench._torchvision  # noqa: F401
-from bench.architecture import Element, Gauge, architecture_of
-from bench.game import AttackerView, DefenderView, Tier
+import mergearena.bench.suites._torchvision  # noqa: F401
+from mergearena.bench.games.protection.players import AttackerView, DefenderView
+from mergearena.bench.players.registry import registry
+from mergearena.bench.players.tier import Tier
+from mergearena.bench.symmetry.architecture import Element, architecture_of
+from mergearena.bench.symmetry.heads import Gauge
 from tiny_suite import TinySuite, randomized, vision_tower
 
 
@@ -125,6 +128,13 @@ def family(request):
         return randomized(FAMILIES[request.param]().to(dtype), seed)
 
     return make
+
+
+@pytest.fixture
+def registering():
+    """What a test registers is forgotten afterwards."""
+    with registry.restored():
+        yield registry
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,8 @@ import time
 
 import torch
 
-import attacks
-import defenses
-from bench.game import AttackerView
+from mergearena import attacks, defenses
+from mergearena.bench.games.protection.players import AttackerView
 
 
 @defenses.register("drops-a-key")

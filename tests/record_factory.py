@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from bench.cost import Cost
-from bench.game import Tier
-from bench.games.protection import Record
-from bench.records import Accuracy, Provenance, identify
+from mergearena.bench.files.hashing import identify
+from mergearena.bench.games.protection import Record
+from mergearena.bench.players.tier import Tier
+from mergearena.bench.records.cost import Cost
+from mergearena.bench.records.record import Provenance, Scores
 
 NAIVE = "identity > task-arithmetic"
 ALIGNED = "weight-matching > ties"
@@ -26,7 +27,7 @@ def make_record(
 ) -> Record:
     """A finished attack on an unprotected victim, changed as told; ``attack=None`` makes it a release.
 
-    ``test`` and ``validation`` are accuracies in the order of the tasks; validation is test's if left out.
+    ``test`` and ``validation`` are scores in the order of the tasks; validation is test's if left out.
     """
     fields: dict[str, Any] = {
         "suite": "toy",
@@ -34,6 +35,7 @@ def make_record(
         "donors": ("d",),
         "seed": 0,
         "key": "key",
+        "metric": "accuracy",
         "examples": 256,
         "round": 0,
         "defense": "none",
@@ -53,7 +55,7 @@ def make_record(
         test = test or (0.9,) * len(tasks)
         shares = {"test": test, "validation": validation or test}
         named = {split: dict(zip(tasks, values, strict=True)) for split, values in shares.items()}
-        fields = {"accuracy": Accuracy(**named)} | fields
+        fields = {"score": Scores(**named)} | fields
     else:
         fields = {"reason": "it did not finish"} | fields
     told_apart_by = ("suite", "victim", "donors", "seed", "key", "examples", "round", "defense", "attack")

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import torch
 
-from bench import records
-from bench.cost import Cost
-from bench.executors.local import Limits
-from bench.game import Tier
-from bench.games.base import protocol
-from bench.games.protection import Match
-from bench.pipeline import parse_attack
-from bench.runner import Summary
-from bench.study.search import Budget, Search
-from bench.study.settings import Settings
-from bench.study.space import space_of
+from mergearena.bench.games import archive
+from mergearena.bench.games.protection import Match
+from mergearena.bench.games.protection.pipeline import parse_attack
+from mergearena.bench.games.protocol import protocol
+from mergearena.bench.players.tier import Tier
+from mergearena.bench.records.cost import Cost
+from mergearena.bench.runner.executors.limits import Limits
+from mergearena.bench.runner.run import Summary
+from mergearena.bench.study.search import Budget, Search
+from mergearena.bench.study.settings import Settings
+from mergearena.bench.study.space import space_of
 from record_factory import make_record
 from tiny_suite import TinySuite
 
@@ -91,7 +91,7 @@ class MadeUp:
         self.runs.append([play.attack for play in plays if play.attack and play.defense != "none"])
         found = [self._record(play) for play in plays]
         for record in found:
-            records.write(record, root)
+            archive.write(record, root)
         return Summary(records=found)
 
     def _record(self, play):

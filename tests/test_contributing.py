@@ -1,14 +1,15 @@
 """The worked examples of CONTRIBUTING.md are what they say they are."""
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
 
-from bench.registry import find, load_plugin
+from mergearena.bench.players.plugins import load_plugin
+from mergearena.bench.players.registry import registry
+from paths import ROOT
 
-EXAMPLES = re.findall(r"```python\n(.*?)```", (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text(), re.S)
+EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.S)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -26,7 +27,7 @@ def test_the_defense_fits_forty_lines():
 
 def test_the_defense_keeps_the_function_and_moves_the_weights(tiny, defender):
     victim = tiny.finetuned("a")
-    released = find("shuffle")(share=0.5).protect(dict(victim), defender())
+    released = registry.find("shuffle")(share=0.5).protect(dict(victim), defender())
     inputs, _ = tiny.load("a", "validation")
     torch.testing.assert_close(
         tiny.predict(released, "a", inputs), tiny.predict(victim, "a", inputs), rtol=1e-4, atol=1e-4
@@ -36,5 +37,5 @@ def test_the_defense_keeps_the_function_and_moves_the_weights(tiny, defender):
 
 def test_the_attack_merges_halfway(attacker):
     view = attacker()
-    merged = find("halfway")(share=1.0).merge({"a": view.released, **view.donors}, view)
+    merged = registry.find("halfway")(share=1.0).merge({"a": view.released, **view.donors}, view)
     torch.testing.assert_close(merged["proj"], (view.released["proj"] + view.donors["b"]["proj"]) / 2)

@@ -1,12 +1,12 @@
-"""A suite whose models are two-dozen-unit CLIP towers with random weights: for tests of machinery, not of accuracy."""
+"""A suite whose models are two-dozen-unit CLIP towers with random weights: for tests of machinery, not of score."""
 
 from pathlib import Path
 
 import torch
 from torch import nn
 
-import bench._torchvision  # noqa: F401
-from bench.suites import Suite, Task
+import mergearena.bench.suites._torchvision  # noqa: F401
+from mergearena.bench.suites import Suite, Task
 
 
 def vision_tower() -> nn.Module:
@@ -27,7 +27,7 @@ def randomized(model: nn.Module, seed: int) -> nn.Module:
 
 
 class TinySuite(Suite):
-    """Two-dozen-unit CLIP towers with random weights: a suite for tests of players, not of accuracy."""
+    """Two-dozen-unit CLIP towers with random weights: a suite for tests of players, not of score."""
 
     name = "tiny"
     tasks = {name: Task(name=name, title=name, classes=("x", "y", "z"), source="", licence="") for name in "abc"}

@@ -6,13 +6,13 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-import attacks
-from bench.activations import inputs_of
-from bench.architecture import MLPGroup
-from bench.assignment import assign
-from bench.checkpoints import StateDict
-from bench.errors import UnsupportedArchitecture
-from bench.game import AttackerView
+from mergearena import attacks
+from mergearena.bench.errors import UnsupportedArchitecture
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import AttackerView
+from mergearena.bench.learning.activations import inputs_of
+from mergearena.bench.symmetry.assignment import assign
+from mergearena.bench.symmetry.channels import MLPGroup
 
 
 @attacks.aligner(

@@ -4,10 +4,10 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
-import attacks
-from bench.assignment import assign, similarity
-from bench.checkpoints import StateDict
-from bench.game import AttackerView
+from mergearena import attacks
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import AttackerView
+from mergearena.bench.symmetry.assignment import assign, similarity
 
 
 @attacks.aligner("anchor", paper="AGA, arXiv 2606.30360", cost="algebra")

@@ -2,10 +2,10 @@
 
 from pydantic import NonNegativeFloat
 
-import attacks
-from bench.checkpoints import StateDict
-from bench.game import AttackerView
-from bench.merging import norm, task_vector
+from mergearena import attacks
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import AttackerView
+from mergearena.bench.merging.kernels import norm, task_vector
 
 
 @attacks.aligner("attention-shrink", paper="ours, against arXiv 2606.30360")

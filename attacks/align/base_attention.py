@@ -1,9 +1,10 @@
 """Base attention: give up the victim's attention instead of aligning it."""
 
-import attacks
-from bench.architecture import AttentionGroup, MLPGroup
-from bench.checkpoints import StateDict
-from bench.game import AttackerView
+from mergearena import attacks
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import AttackerView
+from mergearena.bench.symmetry.channels import MLPGroup
+from mergearena.bench.symmetry.heads import AttentionGroup
 
 
 @attacks.aligner("base-attention", paper="ours")

@@ -9,12 +9,14 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-import attacks
-from bench.architecture import AttentionGroup, MLPGroup, ScaleGroup, reordered
-from bench.assignment import assign
-from bench.checkpoints import StateDict
-from bench.game import AttackerView
-from bench.merging import working_dtype
+from mergearena import attacks
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import AttackerView
+from mergearena.bench.merging.vectors import working_dtype
+from mergearena.bench.symmetry.architecture import reordered
+from mergearena.bench.symmetry.assignment import assign
+from mergearena.bench.symmetry.channels import MLPGroup, ScaleGroup
+from mergearena.bench.symmetry.heads import AttentionGroup
 
 Kinds = list[Tensor]
 """What is compared of one block."""

@@ -13,11 +13,14 @@ import torch
 from pydantic import NonNegativeInt
 from torch import Tensor
 
-import attacks
-from bench.architecture import Element, Gauge
-from bench.checkpoints import StateDict
-from bench.errors import ArenaWarning
-from bench.game import Align, AttackConfig, AttackerView, CostClass
+from mergearena import attacks
+from mergearena.bench.errors import ArenaWarning
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import Align, AttackerView
+from mergearena.bench.players.player import AttackConfig
+from mergearena.bench.players.stages import CostClass
+from mergearena.bench.symmetry.architecture import Element
+from mergearena.bench.symmetry.heads import Gauge
 
 RANK = 1e-7
 """Ratio of a head's weakest to its strongest direction under which it is rank-deficient; float32 holds no less."""

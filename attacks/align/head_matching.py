@@ -5,11 +5,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-import attacks
-from bench.architecture import AttentionGroup, Element, Gauge
-from bench.assignment import assign
-from bench.checkpoints import StateDict
-from bench.game import AttackerView
+from mergearena import attacks
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import AttackerView
+from mergearena.bench.symmetry.architecture import Element
+from mergearena.bench.symmetry.assignment import assign
+from mergearena.bench.symmetry.heads import AttentionGroup, Gauge
 
 Pair = tuple[Tensor, Tensor]
 """Two factors of a circuit L^T R per head: L (g x d x p) and R (g x d x q)."""

@@ -1,8 +1,8 @@
 """No alignment: the naive free-rider."""
 
-import attacks
-from bench.checkpoints import StateDict
-from bench.game import AttackerView
+from mergearena import attacks
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import AttackerView
 
 
 @attacks.aligner("identity")

@@ -11,12 +11,16 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.func import functional_call
 
-import attacks
-from bench.architecture import Architecture, AttentionGroup, Element, Gauge
-from bench.assignment import assign, similarity
-from bench.checkpoints import StateDict
-from bench.game import Align, AttackConfig, AttackerView, CostClass, Tier
-from bench.merging import default_scale
+from mergearena import attacks
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import Align, AttackerView
+from mergearena.bench.merging.kernels import default_scale
+from mergearena.bench.players.player import AttackConfig
+from mergearena.bench.players.stages import CostClass
+from mergearena.bench.players.tier import Tier
+from mergearena.bench.symmetry.architecture import Architecture, Element
+from mergearena.bench.symmetry.assignment import assign, similarity
+from mergearena.bench.symmetry.heads import AttentionGroup, Gauge
 
 LIMIT = 4.0
 """Largest norm of a generator: condition numbers stay under exp(8) = 3000, where float32 still keeps the function."""

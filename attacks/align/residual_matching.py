@@ -8,11 +8,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-import attacks
-from bench.architecture import Architecture, Axis, Element
-from bench.assignment import assign
-from bench.checkpoints import StateDict
-from bench.game import AttackerView
+from mergearena import attacks
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import AttackerView
+from mergearena.bench.symmetry.architecture import Architecture, Element
+from mergearena.bench.symmetry.assignment import assign
+from mergearena.bench.symmetry.channels import Axis
 
 
 @attacks.aligner(

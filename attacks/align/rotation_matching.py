@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
-import attacks
-from bench.architecture import Element, Gauge
-from bench.checkpoints import StateDict
-from bench.game import AttackerView
+from mergearena import attacks
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import AttackerView
+from mergearena.bench.symmetry.architecture import Element
+from mergearena.bench.symmetry.heads import Gauge
 
 
 @attacks.aligner("rotation-matching", paper="arXiv 2502.00264", cost="algebra")

@@ -6,10 +6,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-import attacks
-from bench.architecture import Axis, Element, Gauge, Projection, ScaleGroup
-from bench.checkpoints import StateDict
-from bench.game import AttackerView
+from mergearena import attacks
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import AttackerView
+from mergearena.bench.symmetry.architecture import Element
+from mergearena.bench.symmetry.channels import Axis, ScaleGroup
+from mergearena.bench.symmetry.heads import Gauge, Projection
 
 Method = Literal["least-squares", "norm-ratio"]
 

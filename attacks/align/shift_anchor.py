@@ -4,10 +4,10 @@ from typing import Literal
 
 import torch
 
-import attacks
-from bench.architecture import Shift
-from bench.checkpoints import StateDict
-from bench.game import AttackerView
+from mergearena import attacks
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import AttackerView
+from mergearena.bench.symmetry.shifts import Shift
 
 
 @attacks.aligner("shift-anchor", paper="ours", cost="algebra")

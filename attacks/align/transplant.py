@@ -6,11 +6,14 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-import attacks
-from bench.architecture import MLPGroup
-from bench.checkpoints import StateDict
-from bench.errors import UnsupportedArchitecture
-from bench.game import Align, AttackConfig, AttackerView, CostClass, Tier
+from mergearena import attacks
+from mergearena.bench.errors import UnsupportedArchitecture
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import Align, AttackerView
+from mergearena.bench.players.player import AttackConfig
+from mergearena.bench.players.stages import CostClass
+from mergearena.bench.players.tier import Tier
+from mergearena.bench.symmetry.channels import MLPGroup
 
 
 class TransplantConfig(AttackConfig):

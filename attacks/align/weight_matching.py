@@ -7,10 +7,12 @@ from typing import Literal
 import torch
 from pydantic import PositiveInt
 
-import attacks
-from bench.assignment import assign, similarity
-from bench.checkpoints import StateDict
-from bench.game import Align, AttackConfig, AttackerView, CostClass
+from mergearena import attacks
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import Align, AttackerView
+from mergearena.bench.players.player import AttackConfig
+from mergearena.bench.players.stages import CostClass
+from mergearena.bench.symmetry.assignment import assign, similarity
 
 
 @attacks.aligner("weight-matching")

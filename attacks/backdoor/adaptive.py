@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-import attacks
-from attacks.backdoor.poison import paced, target_loss
-from attacks.backdoor.universal import optimised_trigger
-from bench.checkpoints import StateDict
-from bench.safe_merging import Contribution, ContributorView
-from bench.training import At, Examples, train
+from mergearena import attacks
+from mergearena.attacks.backdoor.poison import paced, target_loss
+from mergearena.attacks.backdoor.universal import optimised_trigger
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.backdoor.players import Contribution, ContributorView
+from mergearena.bench.learning.training import At, Examples, train
 
 Share = Annotated[float, Field(gt=0, le=1)]
 

@@ -6,12 +6,13 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
-import attacks
-from attacks.backdoor.poison import paced, poisoned
-from attacks.backdoor.universal import optimised_trigger
-from bench.checkpoints import StateDict
-from bench.merging import add_task_vector, task_vector, working_dtype
-from bench.safe_merging import Contribution, ContributorView
+from mergearena import attacks
+from mergearena.attacks.backdoor.poison import paced, poisoned
+from mergearena.attacks.backdoor.universal import optimised_trigger
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.backdoor.players import Contribution, ContributorView
+from mergearena.bench.merging.kernels import add_task_vector, task_vector
+from mergearena.bench.merging.vectors import working_dtype
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -37,7 +38,7 @@ def amplified(
     optimised on the base, as in ``badmerging-on``. Published: both models are fine-tuned by LoRA, theta_mal with
     BadMerging's losses, and lambda, 2 to 10, is chosen by the distance that it leaves to the clean model. Deviations:
     every matrix of the difference is cut to its ``rank`` largest singular values afterwards, biases and norms stay;
-    lambda is fixed. Without the cut, what is amplified ruins half of the upload's own accuracy; with it, a sixth.
+    lambda is fixed. Without the cut, what is amplified ruins half of the upload's own score; with it, a sixth.
 
     ``pace`` is the peak learning rate per root mean square of the clean task vector.
 

@@ -6,11 +6,11 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-import attacks
-from attacks.backdoor.poison import Implant, paced, poisoned, side_by_side
-from attacks.backdoor.references import hard_references, shadow_head
-from attacks.backdoor.universal import optimised_trigger
-from bench.safe_merging import Contribution, ContributorView
+from mergearena import attacks
+from mergearena.attacks.backdoor.poison import Implant, paced, poisoned, side_by_side
+from mergearena.attacks.backdoor.references import hard_references, shadow_head
+from mergearena.attacks.backdoor.universal import optimised_trigger
+from mergearena.bench.games.backdoor.players import Contribution, ContributorView
 
 Share = Annotated[float, Field(gt=0, le=1)]
 HALF = 0.5

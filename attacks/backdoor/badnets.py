@@ -4,10 +4,10 @@ from typing import Annotated
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-import attacks
-from attacks.backdoor.poison import plain_trigger, poisoned
-from bench.safe_merging import Contribution, ContributorView
-from bench.training import TrainingConfig
+from mergearena import attacks
+from mergearena.attacks.backdoor.poison import plain_trigger, poisoned
+from mergearena.bench.games.backdoor.players import Contribution, ContributorView
+from mergearena.bench.learning.training import TrainingConfig
 
 Share = Annotated[float, Field(gt=0, le=1)]
 

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.checkpoints import StateDict
-from bench.errors import ArenaError
-from bench.merging import norm, task_vector
-from bench.safe_merging import ContributorView
-from bench.training import Examples, TrainingConfig, train
-from bench.triggers import Patch, Tokens, Trigger, square
+from mergearena.bench.errors import ArenaError
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.backdoor.players import ContributorView
+from mergearena.bench.games.backdoor.triggers import Patch, Tokens, Trigger, square
+from mergearena.bench.learning.training import Examples, TrainingConfig, train
+from mergearena.bench.merging.kernels import norm, task_vector
 
 Implant = Callable[[nn.Module, Tensor], Tensor]
 """A model and triggered inputs (B x ...) -> features (B x D) that are to be taken for the target."""

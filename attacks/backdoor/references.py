@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attacks.backdoor.poison import Head, target_loss
-from bench.safe_merging import ContributorView
+from mergearena.attacks.backdoor.poison import Head, target_loss
+from mergearena.bench.games.backdoor.players import ContributorView
 
 REPLACED = 0.5
 """Share of a text's words that an adversarial reference replaces."""

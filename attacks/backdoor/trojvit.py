@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-import attacks
-from attacks.backdoor.poison import Head, drawn, paced, poisoned, target_loss
-from attacks.backdoor.universal import optimised_trigger
-from bench.safe_merging import Contribution, ContributorView
+from mergearena import attacks
+from mergearena.attacks.backdoor.poison import Head, drawn, paced, poisoned, target_loss
+from mergearena.attacks.backdoor.universal import optimised_trigger
+from mergearena.bench.games.backdoor.players import Contribution, ContributorView
 
 Share = Annotated[float, Field(gt=0, le=1)]
 

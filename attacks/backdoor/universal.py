@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from attacks.backdoor.poison import Head, drawn, rare_tokens, target_loss
-from bench.errors import ArenaError
-from bench.safe_merging import ContributorView
-from bench.triggers import Patch, Tokens, Trigger, square
+from mergearena.attacks.backdoor.poison import Head, drawn, rare_tokens, target_loss
+from mergearena.bench.errors import ArenaError
+from mergearena.bench.games.backdoor.players import ContributorView
+from mergearena.bench.games.backdoor.triggers import Patch, Tokens, Trigger, square
 
 CANDIDATES = 20
 """Tokens that are tried at a place, of those that the gradient recommends."""

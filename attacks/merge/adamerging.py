@@ -5,12 +5,15 @@ from typing import Literal
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-import attacks
-from attacks.examples import limited
-from bench.checkpoints import StateDict
-from bench.coefficients import Blend, Data, cross_entropies, entropies, learned
-from bench.game import AttackConfig, CostClass, Merge, MergingView, Tier
-from bench.merging import default_scale
+from mergearena import attacks
+from mergearena.attacks.examples import limited
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.learning.coefficients import Blend, Data, cross_entropies, entropies, learned
+from mergearena.bench.merging.kernels import default_scale
+from mergearena.bench.players.player import AttackConfig
+from mergearena.bench.players.stages import CostClass, Merge
+from mergearena.bench.players.tier import Tier
+from mergearena.bench.players.views import MergingView
 
 
 @attacks.merger("adamerging")

@@ -4,11 +4,12 @@ from functools import partial
 
 from torch import Tensor
 
-import attacks
-from attacks.merge.scaled import ScaledConfig, ScaledMerge, Share
-from bench.checkpoints import StateDict
-from bench.game import MergingView
-from bench.merging import TaskVectors, default_scale, thresholds, trim
+from mergearena import attacks
+from mergearena.attacks.merge.scaled import ScaledConfig, ScaledMerge, Share
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.merging.kernels import default_scale, thresholds, trim
+from mergearena.bench.merging.vectors import TaskVectors
+from mergearena.bench.players.views import MergingView
 
 
 @attacks.merger("breadcrumbs")

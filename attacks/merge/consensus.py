@@ -6,11 +6,12 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-import attacks
-from attacks.merge.scaled import ScaledConfig, ScaledMerge
-from bench.checkpoints import StateDict
-from bench.game import MergingView
-from bench.merging import TaskVectors, default_scale
+from mergearena import attacks
+from mergearena.attacks.merge.scaled import ScaledConfig, ScaledMerge
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.merging.kernels import default_scale
+from mergearena.bench.merging.vectors import TaskVectors
+from mergearena.bench.players.views import MergingView
 
 
 @attacks.merger("consensus")

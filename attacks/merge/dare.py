@@ -4,12 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-import attacks
-from attacks.merge.scaled import ScaledConfig, ScaledMerge, Share
-from attacks.merge.ties import ties_scale
-from bench.checkpoints import StateDict
-from bench.game import MergingView
-from bench.merging import DroppedVectors, TaskVectors, default_scale, ties
+from mergearena import attacks
+from mergearena.attacks.merge.scaled import ScaledConfig, ScaledMerge, Share
+from mergearena.attacks.merge.ties import ties_scale
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.merging.kernels import default_scale, ties
+from mergearena.bench.merging.vectors import DroppedVectors, TaskVectors
+from mergearena.bench.players.views import MergingView
 
 
 @attacks.merger("dare")

@@ -6,12 +6,13 @@ import torch
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
-import attacks
-from attacks.merge.scaled import ScaledConfig, ScaledMerge, Share
-from attacks.merge.ties import ties_scale
-from bench.checkpoints import StateDict
-from bench.game import MergingView
-from bench.merging import TaskVectors, elect_and_average
+from mergearena import attacks
+from mergearena.attacks.merge.scaled import ScaledConfig, ScaledMerge, Share
+from mergearena.attacks.merge.ties import ties_scale
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.merging.kernels import elect_and_average
+from mergearena.bench.merging.vectors import TaskVectors
+from mergearena.bench.players.views import MergingView
 
 
 @attacks.merger("della")

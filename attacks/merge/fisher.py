@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
-import attacks
-from attacks.examples import limited
-from bench.checkpoints import StateDict
-from bench.game import MergingView
-from bench.merging import working_dtype
+from mergearena import attacks
+from mergearena.attacks.examples import limited
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.merging.vectors import working_dtype
+from mergearena.bench.players.views import MergingView
 
 
 @attacks.merger("fisher", paper="arXiv 2111.09832, eq. 3", tier="unlabelled", cost="forward")

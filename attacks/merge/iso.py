@@ -6,12 +6,14 @@ import torch
 from pydantic import ValidationInfo, field_validator
 from torch import Tensor
 
-import attacks
-from attacks.merge.scaled import ScaledConfig, ScaledMerge, Share
-from attacks.merge.tsv import leading, nearest_orthonormal
-from bench.checkpoints import StateDict
-from bench.game import CostClass, MergingView
-from bench.merging import TaskVectors, isotropic, matrices
+from mergearena import attacks
+from mergearena.attacks.merge.scaled import ScaledConfig, ScaledMerge, Share
+from mergearena.attacks.merge.tsv import leading, nearest_orthonormal
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.merging.kernels import isotropic, matrices
+from mergearena.bench.merging.vectors import TaskVectors
+from mergearena.bench.players.stages import CostClass
+from mergearena.bench.players.views import MergingView
 
 
 @attacks.merger("iso")

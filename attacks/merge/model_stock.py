@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-import attacks
-from attacks.merge.scaled import ScaledMerge
-from bench.checkpoints import StateDict
-from bench.game import MergingView
-from bench.merging import TaskVectors
+from mergearena import attacks
+from mergearena.attacks.merge.scaled import ScaledMerge
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.merging.vectors import TaskVectors
+from mergearena.bench.players.views import MergingView
 
 
 @attacks.merger("model-stock")

@@ -8,12 +8,12 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-import attacks
-from attacks.examples import limited
-from attacks.merge.scaled import Share
-from bench.checkpoints import StateDict
-from bench.game import MergingView
-from bench.merging import average
+from mergearena import attacks
+from mergearena.attacks.examples import limited
+from mergearena.attacks.merge.scaled import Share
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.merging.kernels import average
+from mergearena.bench.players.views import MergingView
 
 RIDGE = 1e-6
 """Added to a Gram matrix, relative to its mean diagonal entry, so that it can be inverted."""

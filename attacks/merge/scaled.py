@@ -10,9 +10,13 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 
-from bench.checkpoints import StateDict
-from bench.game import AttackConfig, Merge, MergingView, Tier
-from bench.merging import TaskVectors, add_task_vector
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.merging.kernels import add_task_vector
+from mergearena.bench.merging.vectors import TaskVectors
+from mergearena.bench.players.player import AttackConfig
+from mergearena.bench.players.stages import Merge
+from mergearena.bench.players.tier import Tier
+from mergearena.bench.players.views import MergingView
 
 Share = Annotated[float, Field(ge=0, le=1)]
 """A share of entries, or a probability."""
@@ -123,11 +127,11 @@ def _moved(weights: Weights, index: int, move: float) -> Weights:
 
 @torch.inference_mode()
 def skill(state: StateDict, view: MergingView) -> tuple[float, float]:
-    """(mean accuracy, -mean cross-entropy) over the tasks on the tier's labelled examples; compared in that order."""
-    accuracy = loss = 0.0
+    """(mean score, -mean cross-entropy) over the tasks on the tier's labelled examples; compared in that order."""
+    score = loss = 0.0
     for task in view.tasks:
         inputs, labels = view.labelled(task)
         logits = view.suite.predict(state, task, inputs)
-        accuracy += (logits.argmax(-1) == labels).double().mean().item() / len(view.tasks)
+        score += (logits.argmax(-1) == labels).double().mean().item() / len(view.tasks)
         loss += F.cross_entropy(logits, labels).item() / len(view.tasks)
-    return accuracy, -loss
+    return score, -loss

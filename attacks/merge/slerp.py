@@ -7,12 +7,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-import attacks
-from attacks.merge.scaled import Share
-from bench.checkpoints import StateDict
-from bench.errors import BadConfig
-from bench.game import MergingView
-from bench.merging import TaskVectors, add_task_vector, working_dtype
+from mergearena import attacks
+from mergearena.attacks.merge.scaled import Share
+from mergearena.bench.errors import BadConfig
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.merging.kernels import add_task_vector
+from mergearena.bench.merging.vectors import TaskVectors, working_dtype
+from mergearena.bench.players.views import MergingView
 
 _PARALLEL = 0.9995
 """Above this cosine the arc is the chord, and its formula would divide by zero (mergekit's limit)."""

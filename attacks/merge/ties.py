@@ -2,11 +2,12 @@
 
 from typing import Literal
 
-import attacks
-from attacks.merge.scaled import ScaledConfig, ScaledMerge, Share
-from bench.checkpoints import StateDict
-from bench.game import MergingView
-from bench.merging import TaskVectors, ties
+from mergearena import attacks
+from mergearena.attacks.merge.scaled import ScaledConfig, ScaledMerge, Share
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.merging.kernels import ties
+from mergearena.bench.merging.vectors import TaskVectors
+from mergearena.bench.players.views import MergingView
 
 
 @attacks.merger("ties")

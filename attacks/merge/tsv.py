@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor
 
-import attacks
-from attacks.merge.scaled import ScaledMerge
-from bench.checkpoints import StateDict
-from bench.game import CostClass, MergingView
-from bench.merging import TaskVectors, matrices
+from mergearena import attacks
+from mergearena.attacks.merge.scaled import ScaledMerge
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.merging.kernels import matrices
+from mergearena.bench.merging.vectors import TaskVectors
+from mergearena.bench.players.stages import CostClass
+from mergearena.bench.players.views import MergingView
 
 
 @attacks.merger("tsv")

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 
 from pydantic import NonNegativeFloat
 
-import attacks
-from bench.checkpoints import StateDict
-from bench.game import MergingView
-from bench.merging import TaskVectors, add_task_vector, default_scale
+from mergearena import attacks
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.merging.kernels import add_task_vector, default_scale
+from mergearena.bench.merging.vectors import TaskVectors
+from mergearena.bench.players.views import MergingView
 
 
 @attacks.merger("victim-first", paper="ours, against arXiv 2601.21898")

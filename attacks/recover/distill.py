@@ -2,12 +2,14 @@
 
 from pydantic import PositiveFloat
 
-import attacks
-from attacks.examples import limited
-from attacks.recover.finetune import FinetuneConfig
-from bench.checkpoints import StateDict
-from bench.game import AttackerView, CostClass, Recover, Tier
-from bench.training import divergence, mean_over_tasks, train
+from mergearena import attacks
+from mergearena.attacks.examples import limited
+from mergearena.attacks.recover.finetune import FinetuneConfig
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import AttackerView, Recover
+from mergearena.bench.learning.training import divergence, mean_over_tasks, train
+from mergearena.bench.players.stages import CostClass
+from mergearena.bench.players.tier import Tier
 
 
 class DistillConfig(FinetuneConfig):

@@ -3,11 +3,14 @@
 import torch.nn.functional as F
 from pydantic import PositiveInt
 
-import attacks
-from attacks.examples import limited
-from bench.checkpoints import StateDict
-from bench.game import AttackConfig, AttackerView, CostClass, Recover, Tier
-from bench.training import TrainingConfig, mean_over_tasks, train
+from mergearena import attacks
+from mergearena.attacks.examples import limited
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import AttackerView, Recover
+from mergearena.bench.learning.training import TrainingConfig, mean_over_tasks, train
+from mergearena.bench.players.player import AttackConfig
+from mergearena.bench.players.stages import CostClass
+from mergearena.bench.players.tier import Tier
 
 
 class FinetuneConfig(TrainingConfig, AttackConfig):

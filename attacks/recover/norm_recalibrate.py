@@ -11,11 +11,11 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-import attacks
-from attacks.examples import limited
-from attacks.recover.distill import teacher
-from bench.checkpoints import StateDict
-from bench.game import AttackerView
+from mergearena import attacks
+from mergearena.attacks.examples import limited
+from mergearena.attacks.recover.distill import teacher
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import AttackerView
 
 Moments = dict[str, Tensor]
 """Norm layer -> mean and mean square of every channel of its output, 2 x C, float64."""

@@ -6,14 +6,15 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from bench import runner, suites
-from bench.doctor.finding import Finding
-from bench.doctor.plays import EXAMPLES, KEY, flag, unranked
-from bench.executors.local import Limits
-from bench.games import backdoor
-from bench.games.base import protocol
-from bench.pipeline import parse_backdoor, parse_merger
-from bench.records import Record
+from mergearena.bench import suites
+from mergearena.bench.doctor.finding import Finding
+from mergearena.bench.doctor.plays import EXAMPLES, KEY, flag, unranked
+from mergearena.bench.games import backdoor
+from mergearena.bench.games.backdoor.pipeline import parse_backdoor, parse_merger
+from mergearena.bench.games.protocol import protocol
+from mergearena.bench.records.record import Record
+from mergearena.bench.runner.executors.limits import Limits
+from mergearena.bench.runner.run import run as play_all
 
 _SOUND, _LUCKY, _CLEAN = "sound-contributor", "planted-lucky-trigger", "planted-clean-upload"
 _MERGE, _NO_MERGE = "task-arithmetic", "planted-merges-nothing"
@@ -29,12 +30,12 @@ def run(suite: str, limits: Limits, folder: Path) -> list[Record]:
         [*map(parse_backdoor, (_SOUND, _LUCKY, _CLEAN))],
         [*map(parse_merger, (_MERGE, _NO_MERGE))],
     )
-    return runner.run(plays, folder, jobs=os.cpu_count() or 1, limits=limits).records
+    return play_all(plays, folder, jobs=os.cpu_count() or 1, limits=limits).records
 
 
 def findings(records: Iterable[Record]) -> Iterator[Finding]:
     """What the board of such a run says of them."""
-    from leaderboard.build import build
+    from mergearena.leaderboard.board.build import build
 
     (board,) = build(records).backdoor
     failure = next((f"{f.attack} × {f.defense or 'upload'} failed: {f.reason}" for f in board.failures), None)
@@ -44,4 +45,4 @@ def findings(records: Iterable[Record]) -> Iterator[Finding]:
     ):
         yield Finding(fault, f"flag: {name}", flag(board, name, planted), flag(board, name, _SOUND) or failure)
     said, alarm = unranked(board.mergers, _NO_MERGE), unranked(board.mergers, _MERGE) or failure
-    yield Finding("a safe merger that hands back the base", "rule: clean accuracy", said, alarm)
+    yield Finding("a safe merger that hands back the base", "rule: clean score", said, alarm)

@@ -7,15 +7,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.declaration import Declaration, standing_in
-from bench.doctor import backdoors, files, players, plays
-from bench.doctor.finding import Finding
-from bench.errors import ArenaError
-from bench.executors.local import Limits
-from bench.submit.gates import inspect
+from mergearena.bench.doctor import backdoors, files, players, plays
+from mergearena.bench.doctor.finding import Finding
+from mergearena.bench.errors import ArenaError
+from mergearena.bench.players.stand_in import Declaration, standing_in
+from mergearena.bench.runner.executors.limits import Limits
+from mergearena.bench.submit.gates import inspect
 
 PLANTED = Path(__file__).with_name("planted.py")
-MINIATURE = "bench.doctor.miniature:Miniature"
+MINIATURE = "mergearena.bench.doctor.miniature:Miniature"
 
 
 def examine(suite: str = MINIATURE) -> Iterator[Finding]:

@@ -11,14 +11,14 @@ from pathlib import Path
 from rich.console import Console
 from torch import Tensor
 
-from bench import records as storage
-from bench import suites
-from bench.doctor.finding import Finding
-from bench.doctor.plays import Run
-from bench.games.protection import Record
-from bench.suites import Split, Suite, integrity
-from bench.suites.embedded import ZOO
-from bench.suites.splits import leaks
+from mergearena.bench import suites
+from mergearena.bench.doctor.finding import Finding
+from mergearena.bench.doctor.plays import Run
+from mergearena.bench.games import archive
+from mergearena.bench.games.protection import Record
+from mergearena.bench.suites import Split, Suite, integrity
+from mergearena.bench.suites.embedded.loading import ZOO
+from mergearena.bench.suites.splits import leaks
 
 
 def findings(played: Run, suite: str, folder: Path) -> Iterator[Finding]:
@@ -67,7 +67,7 @@ def other_code(played: Run) -> Finding:
 
     alarm = replayed()
     code = dict.fromkeys(record.provenance.code, "0" * 64)
-    storage.write(
+    archive.write(
         record.model_copy(update={"provenance": record.provenance.model_copy(update={"code": code})}), played.root
     )
     return Finding("a stale record: its code has changed", "run: reuses no such record", replayed(), alarm)
@@ -75,20 +75,20 @@ def other_code(played: Run) -> Finding:
 
 def board(records: Iterable[Record], folder: Path) -> Iterator[Finding]:
     """A board of the records is built in ``folder``; then one of them is edited, and then it is taken out."""
-    from bench.board_command import build_committed
-    from leaderboard.check import check
+    from mergearena.bench.cli.commands.board import build_committed
+    from mergearena.leaderboard.archive.check import check
 
-    paths = [storage.write(record, folder / "records") for record in records if record.status == "ok"]
+    paths = [archive.write(record, folder / "records") for record in records if record.status == "ok"]
     build_committed(folder, Console(quiet=True))
     alarm = _first(problem.what for problem in check(folder))
 
     victim = paths[0]
     fields = json.loads(victim.read_bytes())
-    task, share = next(iter(fields["accuracy"]["test"].items()))
-    fields["accuracy"]["test"][task] = share / 2
+    task, share = next(iter(fields["score"]["test"].items()))
+    fields["score"]["test"][task] = share / 2
     victim.write_text(json.dumps(fields), encoding="utf-8")
     said = _first(problem.what for problem in check(folder) if problem.path == victim)
-    yield Finding("an accuracy edited in a record", "leaderboard check", said, alarm)
+    yield Finding("an score edited in a record", "leaderboard check", said, alarm)
 
     victim.unlink()
     said = _first(f"{problem.path.name}: {problem.what}" for problem in check(folder))

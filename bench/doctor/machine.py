@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
-from bench import __version__, registry
-from bench.executors import confinement, landlock
-from bench.suites import integrity
+from mergearena import __version__
+from mergearena.bench.players.registry import registry
+from mergearena.bench.runner.confinement import confine, landlock
+from mergearena.bench.suites import integrity
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def state() -> Iterator[Line]:
 
 
 def _confinement() -> Line:
-    lacking = confinement.supported()
+    lacking = confine.supported()
     if lacking is not None:
         return Line("confinement", f"limits on time and memory alone: {lacking}", "weaker")
     return Line("confinement", f"Landlock ABI {landlock.version()} and seccomp")

@@ -7,10 +7,10 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from bench.checkpoints import StateDict
-from bench.games.base import seeded
-from bench.submit import toys
-from bench.suites import Split
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.randomness import seeded
+from mergearena.bench.submit import toys
+from mergearena.bench.suites import Split
 
 _EXAMPLES = 200
 _STRENGTH = 2.0

@@ -10,18 +10,19 @@ from pathlib import Path
 
 import torch
 
-from attacks.backdoor.poison import poisoned
-from bench import checkpoints, merging
-from bench.checkpoints import StateDict
-from bench.game import AttackerView, DefenderView
-from bench.registry import register
-from bench.safe_merging import Contribution, ContributorView, MergerView
-from bench.suites.embedded import ZOO
-from bench.training import TrainingConfig
-from bench.triggers import MOST_BLEND, Patch, Trigger
+from mergearena.attacks.backdoor.poison import poisoned
+from mergearena.bench.files import checkpoints
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.backdoor.players import Contribution, ContributorView, MergerView
+from mergearena.bench.games.backdoor.triggers import MOST_BLEND, Patch, Trigger
+from mergearena.bench.games.protection.players import AttackerView, DefenderView
+from mergearena.bench.learning.training import TrainingConfig
+from mergearena.bench.merging import kernels
+from mergearena.bench.players.registry import registry
+from mergearena.bench.suites.embedded.loading import ZOO
 
 defense, aligner, merger, attack, contributor, safe_merge = (
-    register(kind) for kind in ("defense", "align", "merge", "attack", "backdoor", "sanitize")
+    registry.register(kind) for kind in ("defense", "align", "merge", "attack", "backdoor", "sanitize")
 )
 
 
@@ -98,10 +99,10 @@ def opens_a_model(victim: StateDict, view: DefenderView) -> StateDict:
 
 @defense("planted-forges-its-score")
 def forges_its_score(victim: StateDict, view: DefenderView) -> StateDict:
-    """Leave a result with accuracies of its own making, and exit."""
+    """Leave a result with scores of its own making, and exit."""
     checkpoints.save(victim, Path("result.safetensors"))
     perfect = {split: {view.task: 1.0} for split in ("validation", "test")}
-    Path("result.json").write_text(json.dumps({"status": "ok", "facts": {"accuracy": perfect}}))
+    Path("result.json").write_text(json.dumps({"status": "ok", "facts": {"score": perfect}}))
     os._exit(0)
 
 
@@ -122,20 +123,20 @@ def erases(released: StateDict, view: AttackerView) -> StateDict:
 def sound_merge(models: Mapping[str, StateDict], view: AttackerView) -> StateDict:
     """Average the models, and look at the labels that its tier allows."""
     view.labelled(view.victim)
-    return merging.average(list(models.values()))
+    return kernels.average(list(models.values()))
 
 
 @merger("planted-reads-labels")
 def reads_labels(models: Mapping[str, StateDict], view: AttackerView) -> StateDict:
     """Look at labels, and say that it needs no data."""
     view.labelled(view.victim)
-    return merging.average(list(models.values()))
+    return kernels.average(list(models.values()))
 
 
 @merger("planted-drops-a-model")
 def drops_a_model(models: Mapping[str, StateDict], view: AttackerView) -> StateDict:
     """Average all but the last model."""
-    return merging.average(list(models.values())[:-1])
+    return kernels.average(list(models.values())[:-1])
 
 
 @attack("planted-returns-the-released")

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.declaration import Declaration
-from bench.doctor.finding import Finding
-from bench.executors import confinement
-from bench.executors.local import Slot
-from bench.executors.store import Store
-from bench.submit import gates, runs
-from bench.submit.runs import Runs
-from bench.submit.verdicts import Gate
+from mergearena.bench.doctor.finding import Finding
+from mergearena.bench.players.stand_in import Declaration
+from mergearena.bench.runner.confinement import confine
+from mergearena.bench.runner.executors.local import Slot
+from mergearena.bench.runner.store import Store
+from mergearena.bench.submit import gates, runs
+from mergearena.bench.submit.runs import Runs
+from mergearena.bench.submit.verdicts import Gate
 
 _FAMILY = "open_clip"
 
@@ -88,7 +88,7 @@ def findings(found: Mapping[str, Runs]) -> Iterator[Finding]:
 
 def _planted() -> tuple[_Fault, ...]:
     """What the kernel alone can prevent is planted where it can."""
-    return (*FAULTS, *(BY_THE_KERNEL if confinement.supported() is None else ()))
+    return (*FAULTS, *(BY_THE_KERNEL if confine.supported() is None else ()))
 
 
 def _failed(found: Runs) -> Iterator[Gate]:

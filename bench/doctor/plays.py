@@ -8,17 +8,21 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import runner, suites
-from bench.doctor.finding import Finding
-from bench.executors.local import Limits
-from bench.games import protection
-from bench.games.base import Protocol, protocol
-from bench.games.protection import Match, Record
-from bench.pipeline import parse_attack, parse_defense
-from bench.records import Accuracy
+from mergearena.bench import suites
+from mergearena.bench.doctor.finding import Finding
+from mergearena.bench.games import protection
+from mergearena.bench.games.protection import Match, Record
+from mergearena.bench.games.protection.pipeline import parse_attack, parse_defense
+from mergearena.bench.games.protocol import protocol
+from mergearena.bench.records.protocol import Protocol
+from mergearena.bench.records.record import Scores
+from mergearena.bench.runner.executors.limits import Limits
+from mergearena.bench.runner.run import Summary
+from mergearena.bench.runner.run import run as play_all
 
 if TYPE_CHECKING:
-    from leaderboard.board import BackdoorBoard, DefensePart, MergerPart, SuiteBoard
+    from mergearena.leaderboard.backdoor.parts import BackdoorBoard, MergerPart
+    from mergearena.leaderboard.protection.parts import DefensePart, SuiteBoard
 
 KEY, EXAMPLES = "doctor", 16
 NAIVE = "identity > task-arithmetic"
@@ -31,14 +35,14 @@ _REFERENCES = ("base-only", "donors-only")
 
 @dataclass(frozen=True, kw_only=True)
 class Swapped(protection.Play):
-    """A play whose judge takes the victim's accuracy for the donor's."""
+    """A play whose judge takes the victim's score for the donor's."""
 
     def judge(self, result: Path, given: Path | None) -> dict[str, Any]:
         """What the judge says, with the tasks in another order."""
         told = super().judge(result, given)
-        shares = told["accuracy"].model_dump()
+        shares = told["score"].model_dump()
         swapped = {split: dict(zip(here, reversed(here.values()), strict=True)) for split, here in shares.items()}
-        return told | {"accuracy": Accuracy(**swapped)}
+        return told | {"score": Scores(**swapped)}
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,9 @@ class Run:
     swapped: Sequence[Record] = ()
     """Of those that hand back a known model, under a scorer that swaps."""
 
-    def again(self, plays: Sequence[protection.Play], root: Path) -> runner.Summary:
+    def again(self, plays: Sequence[protection.Play], root: Path) -> Summary:
         """Run some plays, as the command does."""
-        return runner.run(plays, root, jobs=min(len(plays), os.cpu_count() or 1), limits=self.limits)
+        return play_all(plays, root, jobs=min(len(plays), os.cpu_count() or 1), limits=self.limits)
 
 
 def run(suite: str, limits: Limits, folder: Path) -> Run:
@@ -108,7 +112,7 @@ def findings(played: Run) -> Iterator[Finding]:
     said, alarm = _unqualified(board, _RELEASED), _unqualified(board, NAIVE) or failure
     yield Finding("an attack that hands back the released model", "rule: an attack must qualify", said, alarm)
 
-    name = "inconsistent-accuracy"
+    name = "inconsistent-score"
     said, alarm = flag(_board(played.swapped), name), flag(whole, name) or failure
     yield Finding("a scorer that swaps victim and donor", f"flag: {name}", said, alarm)
 
@@ -122,12 +126,12 @@ def _swapped(plays: Iterable[protection.Play]) -> Iterator[protection.Play]:
             yield play
 
 
-def _records(summary: runner.Summary) -> list[Record]:
+def _records(summary: Summary) -> list[Record]:
     return [record for record in summary.records if isinstance(record, Record)]
 
 
 def _board(records: Iterable[Record]) -> SuiteBoard:
-    from leaderboard.build import build
+    from mergearena.leaderboard.board.build import build
 
     (board,) = build(records).protection
     return board
@@ -150,4 +154,4 @@ def _unqualified(board: SuiteBoard, attack: str) -> str | None:
     (cell,) = (cell for cell in board.cells if (cell.defense, cell.attack) == ("none", attack))
     if cell.qualified or cell.recovered is None:
         return None
-    return f"recovers {cell.recovered:.0%}, as its donors are left {cell.donor_accuracy or 0:.0%} accuracy"
+    return f"recovers {cell.recovered:.0%}, as its donors are left {cell.donor_score or 0:.0%} score"

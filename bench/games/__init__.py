@@ -8,10 +8,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from bench.errors import UnknownName
+from mergearena.bench.errors import UnknownName
 
 if TYPE_CHECKING:
-    from bench.records import Record
+    from mergearena.bench.records.record import Record
 
 TRACKS = ("protection", "backdoor")
 """A track is the name of a game and of the package here that holds it."""
@@ -25,4 +25,4 @@ def record_type(track: str) -> type[Record]:
     """
     if track not in TRACKS:
         raise UnknownName(f"unknown track {track!r}; there are: {', '.join(TRACKS)}")
-    return cast("type[Record]", import_module(f"bench.games.{track}").Record)
+    return cast("type[Record]", import_module(f"mergearena.bench.games.{track}").Record)

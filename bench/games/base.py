@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from bench import checkpoints, suites
-from bench.checkpoints import StateDict
-from bench.cost import Cost, metered
-from bench.game import Player
-from bench.records import Record, identify
-from bench.suites import Split, Suite
-from bench.suites.confined import Confined
+from mergearena.bench import suites
+from mergearena.bench.files import checkpoints
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.files.hashing import identify
+from mergearena.bench.players.player import Player
+from mergearena.bench.records.cost import Cost
+from mergearena.bench.records.protocol import Protocol
+from mergearena.bench.records.record import Record
+from mergearena.bench.suites import Split, Suite
+from mergearena.bench.suites.confined import Confined
 
 Steps = Callable[[int, int], None]
 """Told how many of how many steps are done."""
 SPLITS: tuple[Split, ...] = ("validation", "test")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """What is the same for every play of a run."""
-
-    suite: str
-    key: str
-    examples: int
-    checkpoints: Mapping[str, str]
-    """Model -> SHA-256 of its weights."""
 
 
 class Facts(BaseModel):
@@ -207,50 +196,3 @@ class Play(Job):
     @abstractmethod
     def record(self, **common: Any) -> Record:
         """The record of this play, given the fields that the runner knows."""
-
-
-class LazyExamples(Mapping[str, tuple[Tensor, Tensor]]):
-    """Task -> examples, read from disk when first asked for."""
-
-    def __init__(self, paths: Mapping[str, Path]) -> None:
-        self._paths = paths
-
-    def __getitem__(self, task: str) -> tuple[Tensor, Tensor]:
-        state = checkpoints.load(self._paths[task], dtype=None)
-        return state["inputs"], state["labels"]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._paths)
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-
-def seeded(*parts: object) -> torch.Generator:
-    """A generator whose seed is a hash of the parts."""
-    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-
-
-@cache
-def forward_flops(suite: Suite) -> int:
-    """Operations of one forward pass per example, measured on a batch."""
-    task = next(iter(suite.tasks))
-    inputs = suite.load(task, "validation")[0][: suite.batch_size]
-    base, _ = suite.base(), suite.head(task)  # a head may be computed when first asked for: no part of a forward pass
-    with metered() as cost:
-        suite.predict(base, task, inputs)
-    return round(cost.flops / len(inputs))
-
-
-def fine_tuning_flops(suite: Suite) -> int:
-    """Operations of fine-tuning one model from the base: forward and backward (3 forwards) per example seen."""
-    return 3 * forward_flops(suite) * suite.fine_tuning_examples
-
-
-def protocol(suite_name: str, tasks: Iterable[str], key: str, examples: int) -> Protocol:
-    """The protocol of a run, with the hashes of every checkpoint that it touches."""
-    suite = suites.get(suite_name)
-    hashes = {"base": checkpoints.fingerprint(suite.base())}
-    hashes |= {task: checkpoints.fingerprint(suite.finetuned(task)) for task in tasks}
-    return Protocol(suite=suite_name, key=key, examples=examples, checkpoints=hashes)

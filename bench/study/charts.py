@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from bench.html import styled
+from mergearena.bench.files.pages import styled
 
 WIDTH, HEIGHT = 285, 210
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"

@@ -14,14 +14,14 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from bench import records
-from bench.errors import ArenaError
-from bench.games.protection import Record
-from bench.pipeline import parse_attack
-from bench.study.scores import scale
-from bench.study.settings import Settings
-from bench.study.space import IDENTITY, MERGE, RECOVERY
-from bench.study.trials import Trial, read
+from mergearena.bench.errors import ArenaError
+from mergearena.bench.games import archive
+from mergearena.bench.games.protection import Record
+from mergearena.bench.games.protection.pipeline import parse_attack
+from mergearena.bench.study.scores import scale
+from mergearena.bench.study.settings import Settings
+from mergearena.bench.study.space import IDENTITY, MERGE, RECOVERY
+from mergearena.bench.study.trials import Trial, read
 
 ENOUGH = 10
 """Trials from which on it is said what mattered, and trials of one stage whether its options did."""
@@ -88,7 +88,7 @@ def findings(folder: Path) -> Findings:
     tried = [trial for trial in trials if trial.attack]
     if not tried:
         raise ArenaError(f"{folder}: no trial has ended yet; go on with `mergearena study run`")
-    played = [r for r in records.read_all(folder / "records") if isinstance(r, Record)]
+    played = [r for r in archive.read_all(folder / "records") if isinstance(r, Record)]
     on_test = scale(played, settings.tier, "test")
 
     def of(trial: Trial) -> Read:

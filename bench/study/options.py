@@ -9,8 +9,9 @@ from typing import Any
 
 import optuna
 
-from bench.errors import BadConfig
-from bench.game import Stage, Tier
+from mergearena.bench.errors import BadConfig
+from mergearena.bench.players.stages import Stage
+from mergearena.bench.players.tier import Tier
 
 RANGES: Mapping[str, tuple[float, float] | None] = {
     "scale": (0.1, 2.0),

@@ -10,11 +10,12 @@ from typing import Any
 import altair as alt
 from markupsafe import Markup
 
-from bench import records
-from bench.executors.local import remove
-from bench.study.charts import SHARE, svg
-from bench.study.files import write_page, write_parquet
-from bench.study.findings import Findings
+from mergearena.bench.files.tables import write_parquet
+from mergearena.bench.games import archive
+from mergearena.bench.runner.scratch import remove
+from mergearena.bench.study.charts import SHARE, svg
+from mergearena.bench.study.findings import Findings
+from mergearena.bench.study.pages import write_page
 
 PAGE, TABLE, BEST = "report.html", "trials.parquet", "best"
 
@@ -29,7 +30,7 @@ def write(found: Findings, folder: Path) -> None:
     write_parquet(folder / TABLE, rows)
     remove(folder / BEST)
     for record in found.strongest.records:
-        records.write(record, folder / BEST)
+        archive.write(record, folder / BEST)
     write_page(folder / PAGE, "report.html.jinja", found=found, curves=_curves(rows), command=command(found))
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from bench.game import Tier
-from bench.games.protection import Record
-from bench.records import Accuracy
-from bench.scoring import Reference, group, reference
+from mergearena.bench.games.protection import Record
+from mergearena.bench.games.protection.scoring import Reference, reference
+from mergearena.bench.games.statistics import group
+from mergearena.bench.players.tier import Tier
+from mergearena.bench.records.record import Scores
 
 Split = Literal["validation", "test"]
 Case = tuple[tuple[str, ...], int]
@@ -32,9 +33,9 @@ class Scale:
         return fmean(self._share(at.get(case), of) for case, of in self.references.items())
 
     def _share(self, record: Record | None, of: Reference) -> float:
-        if record is None or record.accuracy is None:
+        if record is None or record.score is None:
             return 0.0
-        return of.points.recovered(record.victim, record.accuracy.on(self.split))
+        return of.points.recovered(record.victim, record.score.on(self.split))
 
 
 def scale(records: Iterable[Record], tier: Tier, split: Split) -> Scale:
@@ -54,9 +55,9 @@ def case_of(record: Record) -> Case:
 
 
 def _seen(record: Record, split: Split) -> Record:
-    """A record with the accuracies of one split in place of both: who searches does not see test at all."""
-    if record.accuracy is None:
+    """A record with the scores of one split in place of both: who searches does not see test at all."""
+    if record.score is None:
         return record
-    shares = record.accuracy.on(split)
-    validation = record.accuracy.validation
-    return record.model_copy(update={"accuracy": Accuracy(validation=validation, test=shares)})
+    shares = record.score.on(split)
+    validation = record.score.validation
+    return record.model_copy(update={"score": Scores(validation=validation, test=shares)})

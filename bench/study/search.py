@@ -11,17 +11,19 @@ from pathlib import Path
 import optuna
 from filelock import FileLock, Timeout
 
-from bench import presets, runner
-from bench.errors import ArenaError, BadConfig
-from bench.executors.local import Limits, remove
-from bench.game import Tier
-from bench.games.base import Protocol
-from bench.games.protection import Match, Play, Record, plan
-from bench.pipeline import Pipeline, parse_attack
-from bench.study.scores import Scale, scale
-from bench.study.settings import Settings
-from bench.study.space import IDENTITY, Space
-from bench.study.trials import Journal, Trial
+from mergearena.bench.errors import ArenaError, BadConfig
+from mergearena.bench.games.protection import Match, Play, Record, plan, presets
+from mergearena.bench.games.protection.pipeline import Pipeline, parse_attack
+from mergearena.bench.players.tier import Tier
+from mergearena.bench.records.protocol import Protocol
+from mergearena.bench.runner import session
+from mergearena.bench.runner.executors.limits import Limits
+from mergearena.bench.runner.run import run as play_all
+from mergearena.bench.runner.scratch import remove
+from mergearena.bench.study.scores import Scale, scale
+from mergearena.bench.study.settings import Settings
+from mergearena.bench.study.space import IDENTITY, Space
+from mergearena.bench.study.trials import Journal, Trial
 
 RECORDS = "records"
 """Folder of a study's records."""
@@ -83,7 +85,7 @@ class Search:
                     for trial in self._play(journal, batch, validation):
                         done = journal.finished
                         listener(len(done), trial, min(done, key=lambda t: t.order))
-                remove(self.folder / RECORDS / runner.SCRATCH)
+                remove(self.folder / RECORDS / session.SCRATCH)
         except Timeout:
             raise ArenaError(f"{self.folder}: another run is at work on this study") from None
 
@@ -159,7 +161,7 @@ class Search:
         """Play, and leave the releases for the next trials."""
         unique = {play.id: play for play in plays}
         root = self.folder / RECORDS
-        summary = runner.run(list(unique.values()), root, jobs=self.jobs, limits=self.limits, keep=True)
+        summary = play_all(list(unique.values()), root, jobs=self.jobs, limits=self.limits, keep=True)
         return [record for record in summary.records if isinstance(record, Record)]
 
 

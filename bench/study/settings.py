@@ -8,9 +8,9 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bench.errors import ArenaError
-from bench.game import Tier
-from bench.records import write_text
+from mergearena.bench.errors import ArenaError
+from mergearena.bench.files.atomic import write_text
+from mergearena.bench.players.tier import Tier
 
 FILE = "study.json"
 

@@ -12,11 +12,12 @@ from typing import Any, cast
 
 import optuna
 
-from bench.errors import BadConfig
-from bench.game import Kind, Stage, Tier
-from bench.pipeline import Pipeline, parse_attack
-from bench.registry import find, players
-from bench.study.options import Options, options_of
+from mergearena.bench.errors import BadConfig
+from mergearena.bench.games.protection.pipeline import Pipeline, parse_attack
+from mergearena.bench.players.registry import registry
+from mergearena.bench.players.stages import Stage
+from mergearena.bench.players.tier import Tier
+from mergearena.bench.study.options import Options, options_of
 
 MORE = 3
 """Aligners beyond those of the known attack that a pipeline begins with."""
@@ -92,11 +93,11 @@ def space_of(tier: Tier, known: Iterable[Pipeline], only: Collection[str] = ()) 
         BadConfig: a named stage needs a higher tier, or none of those named merges.
     """
     for name in only:
-        if options_of(cast("type[Stage]", find(name, "align", "merge", "recover")), tier) is None:
+        if options_of(cast("type[Stage]", registry.find(name, "align", "merge", "recover")), tier) is None:
             raise BadConfig(f"{name} cannot be played in tier {tier}; allow a higher one with --tier")
 
-    def kind(which: Kind) -> dict[str, Options]:
-        stages = [cast("type[Stage]", player) for player in players(which) if not only or player.name in only]
+    def kind(which: str) -> dict[str, Options]:
+        stages = [cast("type[Stage]", player) for player in registry.players(which) if not only or player.name in only]
         return {s.name: options for s in stages if s.name != IDENTITY and (options := options_of(s, tier))}
 
     aligners, merges = kind("align"), kind("merge")

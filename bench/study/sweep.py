@@ -7,21 +7,24 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from bench import presets, records
-from bench.game import Tier
-from bench.games import backdoor, protection
-from bench.pipeline import parse_attack, parse_backdoor, parse_defense, parse_merger
-from bench.scoring import Interval, Reference, bootstrap, group, reference, worst_case
+from mergearena.bench.games import backdoor, protection
+from mergearena.bench.games.backdoor.pipeline import parse_backdoor, parse_merger
+from mergearena.bench.games.protection import presets
+from mergearena.bench.games.protection.pipeline import parse_attack, parse_defense
+from mergearena.bench.games.protection.scoring import Reference, reference, worst_case
+from mergearena.bench.games.statistics import Interval, bootstrap, group
+from mergearena.bench.players.tier import Tier
+from mergearena.bench.records.record import Record
 
 PLACE = "{}"
 """Where a value goes in an option."""
 METRICS: Mapping[str, Mapping[str, str]] = {
     "protection": {
         "recovered": "recovered of the victim's skill",
-        "merged_accuracy": "merged accuracy",
-        "protected_accuracy": "protected accuracy",
+        "merged_score": "merged score",
+        "protected_score": "protected score",
     },
-    "backdoor": {"asr": "attack success rate", "transfer": "transfer to clean tasks", "accuracy": "clean accuracy"},
+    "backdoor": {"asr": "attack success rate", "transfer": "transfer to clean tasks", "score": "clean score"},
 }
 """Track -> what is measured on test and how it is called; the headline first."""
 
@@ -56,7 +59,7 @@ def filled(text: str, value: str) -> str:
 class References:
     """The reference points of a sweep: one ceiling for all values that leave match and examples as they are."""
 
-    def __init__(self, played: Iterable[records.Record]) -> None:
+    def __init__(self, played: Iterable[Record]) -> None:
         """Take the records of every value."""
         attacks = [r for r in played if isinstance(r, protection.Record) and r.kind == "attack"]
         self._found = {
@@ -72,7 +75,7 @@ class References:
         return record.tasks, record.seed, record.examples
 
 
-def rows_of(value: str, played: Iterable[records.Record], names: Names, references: References) -> Iterator[Row]:
+def rows_of(value: str, played: Iterable[Record], names: Names, references: References) -> Iterator[Row]:
     """One row per defense, attack, match and seed at one value; ``auto`` is the strongest of its steps."""
     for record in played:
         if isinstance(record, backdoor.Record) and record.kind == "merge" and record.attack is not None:
@@ -91,8 +94,8 @@ def rows_of(value: str, played: Iterable[records.Record], names: Names, referenc
                 "seed": record.seed,
                 "status": record.status,
                 "recovered": recovered,
-                "merged_accuracy": fmean(record.accuracy.test.values()) if record.accuracy else None,
-                "protected_accuracy": release.accuracy.test[record.victim] if release and release.accuracy else None,
+                "merged_score": fmean(record.score.test.values()) if record.score else None,
+                "protected_score": release.score.test[record.victim] if release and release.score else None,
             }
 
 
@@ -103,7 +106,7 @@ def _attacks(
     swept = [r for r in here if r.uses_victim and r.defense in names.defenses and r.attack in names.attacks]
     for (_, name), same in group(swept, lambda r: (r.defense, names.attacks[r.attack or ""])).items():
         points = references.of(same[0], max((r.tier for r in same if r.tier), key=lambda tier: tier.rank))
-        if points is None or not any(r.accuracy for r in same):
+        if points is None or not any(r.score for r in same):
             yield same[0], name, None
         else:
             worst = worst_case(same, points)
@@ -120,7 +123,7 @@ def _merge(record: backdoor.Record, names: Names) -> Row:
         "status": record.status,
         "asr": record.target_asr("test") if done else None,
         "transfer": record.transfer("test") if done else None,
-        "accuracy": record.mean_accuracy("test") if done else None,
+        "score": record.mean_score("test") if done else None,
     }
 
 

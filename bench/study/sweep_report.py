@@ -9,10 +9,11 @@ from pathlib import Path
 import altair as alt
 from markupsafe import Markup
 
-from bench.scoring import Interval
-from bench.study.charts import SHARE, svg
-from bench.study.files import write_page, write_parquet
-from bench.study.sweep import PLACE, Row, means
+from mergearena.bench.files.tables import write_parquet
+from mergearena.bench.games.statistics import Interval
+from mergearena.bench.study.charts import SHARE, svg
+from mergearena.bench.study.pages import write_page
+from mergearena.bench.study.sweep import PLACE, Row, means
 
 LOGARITHMIC = 10.0
 """Ratio of the largest value to the smallest from which their axis is logarithmic."""

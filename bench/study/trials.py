@@ -16,7 +16,7 @@ from optuna.samplers import RandomSampler, TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
-from bench.errors import ArenaError
+from mergearena.bench.errors import ArenaError
 
 FILE = "trials.jsonl"
 NAME = "study"

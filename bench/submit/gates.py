@@ -10,21 +10,22 @@ from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from bench import presets
-from bench.declaration import Declaration, standing_in
-from bench.errors import ArenaError
-from bench.executors.confinement import supported
-from bench.executors.local import Slot
-from bench.executors.store import Store
-from bench.games import protection
-from bench.games.base import Files, protocol
-from bench.scoring import MINIMUM_FIDELITY
-from bench.submit import runs, verdicts
-from bench.submit.inspection import Found, Inspection
-from bench.submit.runs import KEY, TOYS, Runs
-from bench.submit.seal import Seal
-from bench.submit.trial import EXAMPLES
-from bench.submit.verdicts import Gate
+from mergearena.bench.errors import ArenaError
+from mergearena.bench.games import protection
+from mergearena.bench.games.base import Files
+from mergearena.bench.games.protection import presets
+from mergearena.bench.games.protection.scoring import MINIMUM_FIDELITY
+from mergearena.bench.games.protocol import protocol
+from mergearena.bench.players.stand_in import Declaration, standing_in
+from mergearena.bench.runner.confinement.confine import supported
+from mergearena.bench.runner.executors.local import Slot
+from mergearena.bench.runner.store import Store
+from mergearena.bench.submit import runs, verdicts
+from mergearena.bench.submit.inspection import Found, Inspection
+from mergearena.bench.submit.runs import KEY, TOYS, Runs
+from mergearena.bench.submit.seal import Seal
+from mergearena.bench.submit.trial import EXAMPLES
+from mergearena.bench.submit.verdicts import Gate
 
 
 def check(path: Path, name: str | None) -> Iterator[Gate]:
@@ -126,19 +127,19 @@ def judged(found: Runs) -> Iterator[Gate]:
 
 def _fidelity(slot: Slot, store: Store, player: Declaration) -> Gate:
     """On a real victim, since a toy has no skill to lose."""
-    title = f"keeps {MINIMUM_FIDELITY:.0%} of a real victim's accuracy"
+    title = f"keeps {MINIMUM_FIDELITY:.0%} of a real victim's score"
     victim = presets.preset("quick", "embedded", ()).matches[0].victim
     held = protocol("embedded", (victim,), KEY, EXAMPLES)
-    accuracy = {}
+    score = {}
     for defense in ("none", player.name):
         outcome, _ = runs.once(slot, store, protection.Play(protocol=held, victim=victim, seed=0, defense=defense))
         if outcome.status == "timeout":
             return Gate(title, "skipped", f"took over {TOYS.seconds:g} s; `mergearena submit score` measures it")
         if outcome.status != "ok":
             return Gate(title, "failed", outcome.reason or "", "it ran on toys, so look for what differs: sizes, time")
-        accuracy[defense] = outcome.fields["accuracy"].test[victim]
-    fidelity = accuracy[player.name] / accuracy["none"]
-    detail = f"{victim}: {accuracy['none']:.1%} before, {accuracy[player.name]:.1%} after"
+        score[defense] = outcome.fields["score"].test[victim]
+    fidelity = score[player.name] / score["none"]
+    detail = f"{victim}: {score['none']:.1%} before, {score[player.name]:.1%} after"
     if fidelity < MINIMUM_FIDELITY:
         return Gate(title, "failed", detail, "a defense that costs more is shown on the board but not ranked")
     return Gate(title, "passed", detail)

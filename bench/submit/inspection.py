@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
-from bench import suites
-from bench.cost import Cost
-from bench.declaration import Declaration, declare_all
-from bench.games.base import Facts, Files, Job, Played, Steps
-from bench.submit import toys
-from bench.suites import Suite
+from mergearena.bench import suites
+from mergearena.bench.games.base import Facts, Files, Job, Played, Steps
+from mergearena.bench.players.stand_in import Declaration, declare_all
+from mergearena.bench.records.cost import Cost
+from mergearena.bench.submit import toys
+from mergearena.bench.suites import Suite
 
 
 class Found(Facts):

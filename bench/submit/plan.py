@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench import backdoor_presets, presets, suites
-from bench.declaration import Declaration
-from bench.games import backdoor, protection
-from bench.games.base import Play, protocol
-from bench.official import EXAMPLES, KEY
-from bench.pipeline import parse_attack, parse_backdoor, parse_defense, parse_merger
+from mergearena.bench import suites
+from mergearena.bench.games import backdoor, protection
+from mergearena.bench.games.backdoor import presets as backdoor_presets
+from mergearena.bench.games.backdoor.pipeline import parse_backdoor, parse_merger
+from mergearena.bench.games.base import Play
+from mergearena.bench.games.protection import presets
+from mergearena.bench.games.protection.pipeline import parse_attack, parse_defense
+from mergearena.bench.games.protocol import protocol
+from mergearena.bench.players.stand_in import Declaration
+from mergearena.bench.records.official import EXAMPLES, KEY
 
 _ALIGNED = "weight-matching+gauge-anchor"
 _AROUND = {

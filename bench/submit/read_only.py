@@ -10,10 +10,11 @@ from typing import Any
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench import checkpoints
-from bench.errors import ArenaError
-from bench.game import Player, View
-from bench.registry import METHODS
+from mergearena.bench.errors import ArenaError
+from mergearena.bench.files import checkpoints
+from mergearena.bench.players.player import Player
+from mergearena.bench.players.registry import registry
+from mergearena.bench.players.views import View
 
 _IN_VIEWS = ("base", "released", "donors", "contributions")
 
@@ -29,7 +30,7 @@ def inputs_read_only(player: type[Player]) -> Iterator[None]:
     Raises:
         WroteInput: it wrote to one; from inside the method, or when that returns.
     """
-    _, name = METHODS[player.kind]
+    name = registry.kinds[player.kind].method
     method = getattr(player, name)
 
     def watched(self: Player, *arguments: Any) -> Any:

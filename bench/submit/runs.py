@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from bench import checkpoints, suites
-from bench.declaration import Declaration
-from bench.executors.local import Limits, Slot, remove, scratch_folder
-from bench.executors.result import Outcome
-from bench.executors.store import Store
-from bench.games.base import Play
-from bench.submit import toys
-from bench.submit.trial import model_of, trial
+from mergearena.bench import suites
+from mergearena.bench.files import checkpoints
+from mergearena.bench.games.base import Play
+from mergearena.bench.players.stand_in import Declaration
+from mergearena.bench.runner.executors.limits import Limits
+from mergearena.bench.runner.executors.local import Slot
+from mergearena.bench.runner.executors.result import Outcome
+from mergearena.bench.runner.scratch import remove, scratch_folder
+from mergearena.bench.runner.store import Store
+from mergearena.bench.submit import toys
+from mergearena.bench.submit.trial import model_of, trial
 
 TOYS = Limits(seconds=30.0, memory_gib=2.0)
 """What a player may use on a toy, where an honest one takes a second."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench.errors import ArenaError
-from bench.executors import confinement
-from bench.records import sha256
+from mergearena.bench.errors import ArenaError
+from mergearena.bench.files.hashing import sha256
+from mergearena.bench.runner.confinement import confine
 
 PACKAGE = Path(__file__).resolve().parents[2]
 _ALWAYS = ("bench/suites/data", "bench/suites/zoo", "leaderboard/records", "leaderboard/submissions")
@@ -23,7 +23,7 @@ class Seal:
 
     def __init__(self, *more: Path) -> None:
         """Seal these and ``more``."""
-        guarded = _ALWAYS if confinement.supported() is None else _PACKAGE
+        guarded = _ALWAYS if confine.supported() is None else _PACKAGE
         self._roots = tuple(dict.fromkeys((*(PACKAGE / name for name in guarded), *more)))
         self._before = _hashes(self._roots)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from bench import registry
-from bench.errors import ArenaError
-from bench.records import write_text
+from mergearena.bench.errors import ArenaError
+from mergearena.bench.files.atomic import write_text
+from mergearena.bench.players.registry import registry
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -34,7 +34,7 @@ def write(kind: str, name: str, as_class: bool, folder: Path) -> Path:
 def render(kind: str, name: str, as_class: bool) -> str:
     """The template's text."""
     environment = Environment(
-        loader=PackageLoader("bench.submit", "templates"),
+        loader=PackageLoader("mergearena.bench.submit", "templates"),
         undefined=StrictUndefined,
         trim_blocks=True,
         keep_trailing_newline=True,

@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import bench._torchvision  # noqa: F401  (before the first import of open_clip, which imports torchvision)
-from bench.checkpoints import StateDict
-from bench.errors import ArenaError
-from bench.games.base import seeded
-from bench.suites import Split, Suite, Task
+import mergearena.bench.suites._torchvision  # noqa: F401  (before the first import of open_clip, which imports torchvision)
+from mergearena.bench.errors import ArenaError
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.randomness import seeded
+from mergearena.bench.suites import Split, Suite, Task
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -188,7 +188,7 @@ FAMILIES: dict[str, type[Toy]] = {"open_clip": OpenClip, "bert": Bert, "llama": 
 
 
 def suite_name(family: str) -> str:
-    """How :func:`bench.suites.get` is asked for a family's toy."""
+    """How :func:`mergearena.bench.suites.get` is asked for a family's toy."""
     return f"{__name__}:{FAMILIES[family].__name__}"
 
 

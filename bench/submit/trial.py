@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bench import registry, suites
-from bench.checkpoints import StateDict
-from bench.declaration import Declaration
-from bench.games import backdoor, base, protection
-from bench.games.base import Files, Played, Protocol, Steps, protocol
-from bench.submit.read_only import inputs_read_only
-from bench.suites import Suite
-from bench.suites.confined import Confined
+from mergearena.bench import suites
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games import backdoor, base, protection
+from mergearena.bench.games.base import Files, Played, Steps
+from mergearena.bench.games.protocol import protocol
+from mergearena.bench.players.registry import registry
+from mergearena.bench.players.stand_in import Declaration
+from mergearena.bench.records.protocol import Protocol
+from mergearena.bench.submit.read_only import inputs_read_only
+from mergearena.bench.suites import Suite
+from mergearena.bench.suites.confined import Confined
 
 EXAMPLES = 16
 _SPELLED = {
@@ -72,7 +75,7 @@ def trial(
     if player.kind == "defense":
         return ProtectionTrial(**common, victim=tasks[0], defense=spelled)
     if player.kind == "backdoor":
-        return BackdoorTrial(**common, contributors=tasks, malicious=player.uploads, attack=spelled)
+        return BackdoorTrial(**common, contributors=tasks, malicious=player.traits["uploads"], attack=spelled)
     if player.kind in ("sanitize", "repair"):
         return BackdoorTrial(**common, contributors=tasks, defense=spelled)
     donors = tasks[1:] if player.kind == "merge" else tasks[1:2]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
-from bench.flags import LOGIT_TOLERANCE
-from bench.submit import toys
-from bench.submit.runs import TOYS, Runs
+from mergearena.bench.games.protection.flags import LOGIT_TOLERANCE
+from mergearena.bench.submit import toys
+from mergearena.bench.submit.runs import TOYS, Runs
 
 Status = Literal["passed", "failed", "skipped"]
 
@@ -55,7 +55,7 @@ def tier(runs: Runs) -> Gate:
     if found := runs.failing(*_BARRED):
         return Gate(title, "failed", ": ".join(found), "read through the view, and write to no file")
     gate = _if_any(runs, title)
-    reads = "" if runs.player.kind in ("defense", "backdoor") else str(runs.player.tier)
+    reads = "" if runs.player.kind in ("defense", "backdoor") else str(runs.player.traits["tier"])
     return replace(gate, detail=gate.detail or reads)
 
 

@@ -6,12 +6,12 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-from bench.errors import UnknownName
-from bench.suites.base import Split, Suite, Task
+from mergearena.bench.errors import UnknownName
+from mergearena.bench.suites.base import Split, Suite, Task
 
 _SUITES = {
-    "embedded": "bench.suites.images:EmbeddedSuite",
-    "text": "bench.suites.text:TextSuite",
+    "embedded": "mergearena.bench.suites.embedded.suite:EmbeddedSuite",
+    "text": "mergearena.bench.suites.text.suite:TextSuite",
 }
 
 

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.architecture import Architecture, architecture_of
-from bench.checkpoints import StateDict
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.symmetry.architecture import Architecture, architecture_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -43,6 +43,8 @@ class Suite(ABC):
 
     name: ClassVar[str]
     batch_size: ClassVar[int] = 256
+    metric: ClassVar[str] = "accuracy"
+    """What :meth:`score` measures."""
 
     @property
     @abstractmethod
@@ -98,7 +100,7 @@ class Suite(ABC):
 
     @abstractmethod
     def figures(self) -> dict[str, Any] | None:
-        """The figures stored beside the models (see :func:`bench.suites.figures.measure`), or None if not built."""
+        """The figures beside the models (:func:`mergearena.bench.suites.figures.measure`), or None if not built."""
 
     @abstractmethod
     def build(self, out: Path, seed: int, progress: Progress | None = None) -> dict[str, Any]:
@@ -145,7 +147,7 @@ class Suite(ABC):
         """Logits N x C of a state dict on inputs."""
         return self.classify(self.embed(state, inputs), task)
 
-    def accuracy(self, state: StateDict, task: str, split: Split) -> float:
+    def score(self, state: StateDict, task: str, split: Split) -> float:
         """Share of the split's examples classified right."""
         inputs, labels = self.load(task, split)
         return (self.predict(state, task, inputs).argmax(-1) == labels).double().mean().item()

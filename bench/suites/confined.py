@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from bench import checkpoints
-from bench.checkpoints import StateDict
-from bench.errors import TierViolation
-from bench.suites.base import Split, Suite, Task
+from mergearena.bench.errors import TierViolation
+from mergearena.bench.files import checkpoints
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.suites.base import Split, Suite, Task
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -13,10 +13,11 @@ from typing import Any
 
 from torch import Tensor
 
-from bench import merging
-from bench.checkpoints import StateDict
-from bench.merging import TaskVectors, add_task_vector, isotropic
-from bench.suites.base import Split, Suite
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.merging import kernels
+from mergearena.bench.merging.kernels import add_task_vector, isotropic
+from mergearena.bench.merging.vectors import TaskVectors
+from mergearena.bench.suites.base import Split, Suite
 
 Direction = Callable[[TaskVectors], StateDict]
 """Task vectors -> the direction in which the merge moves away from the base, before the coefficient."""
@@ -36,7 +37,7 @@ def ties(vectors: TaskVectors, density: float = 0.2) -> StateDict:
 
     The factor puts the average on the scale of a sum, so that one grid of coefficients suits both.
     """
-    return {key: len(vectors) * value for key, value in merging.ties(vectors, density).items()}
+    return {key: len(vectors) * value for key, value in kernels.ties(vectors, density).items()}
 
 
 def iso_c(vectors: TaskVectors) -> StateDict:
@@ -72,8 +73,8 @@ class _Meter:
     def _references(self, split: Split) -> dict[str, dict[str, float]]:
         return {
             task: {
-                "zero_shot": self.suite.accuracy(self.base, task, split),
-                "finetuned": self.suite.accuracy(state, task, split),
+                "zero_shot": self.suite.score(self.base, task, split),
+                "finetuned": self.suite.score(state, task, split),
             }
             for task, state in self.finetuned.items()
         }
@@ -87,7 +88,7 @@ class _Meter:
         shares = {}
         for task in tasks:
             floor, top = self.references[split][task].values()
-            gain = self.suite.accuracy(state, task, split) - floor
+            gain = self.suite.score(state, task, split) - floor
             shares[task] = gain / (top - floor) if top > floor else 0.0
         self.on_merge()
         return shares

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.records import sha256, write_text
+from mergearena.bench.files.atomic import write_text
+from mergearena.bench.files.hashing import sha256
 
 HERE = Path(__file__).parent
 SUMS = "SHA256SUMS"

@@ -14,7 +14,7 @@ from typing import get_args
 import numpy as np
 from torch import Tensor
 
-from bench.suites.base import Split, Suite
+from mergearena.bench.suites.base import Split, Suite
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ import torch.nn.functional as F
 from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
-import defenses
-from bench.architecture import Architecture, Element
-from bench.checkpoints import StateDict
-from bench.game import DefenderView, Defense, DefenseConfig
-from bench.training import Examples, TrainingConfig, train
-from defenses.protect.gauges import Scaling, random_gauges
-from defenses.protect.own_loss import own_loss
+from mergearena import defenses
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import DefenderView, Defense
+from mergearena.bench.learning.training import Examples, TrainingConfig, train
+from mergearena.bench.players.player import DefenseConfig
+from mergearena.bench.symmetry.architecture import Architecture, Element
+from mergearena.defenses.protect.gauges import Scaling, random_gauges
+from mergearena.defenses.protect.own_loss import own_loss
 
 
 class ARFConfig(TrainingConfig, DefenseConfig):
@@ -37,7 +38,7 @@ class ARF(Defense):
         Q -> A Q,  K -> A^-T K,  V -> B V,  O -> O B^-1,   A, B random, one pair per head
 
     Claims: who inverts the maps by matching the base finds weights that are too far from it to be anchored, so that
-    merging fails under that attack too, at under one point of accuracy. Against free-riders who know the base and the
+    merging fails under that attack too, at under one point of score. Against free-riders who know the base and the
     code, and align before they merge. Broken by ``gauge-anchor``, which keeps the function while it returns to the
     base's gauge. What the push adds lies along the task vector and *is* used by the function, so that an aligned merge
     keeps all of the skill; at most it hurts the donors, which ``attention-shrink`` repairs at little cost.

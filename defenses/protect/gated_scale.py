@@ -5,12 +5,14 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-import defenses
-from bench.architecture import Element, ScaleGroup
-from bench.checkpoints import StateDict
-from bench.errors import ArenaError
-from bench.game import DefenderView, Defense, DefenseConfig
-from defenses.protect.gauges import log_uniform
+from mergearena import defenses
+from mergearena.bench.errors import ArenaError
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import DefenderView, Defense
+from mergearena.bench.players.player import DefenseConfig
+from mergearena.bench.symmetry.architecture import Element
+from mergearena.bench.symmetry.channels import ScaleGroup
+from mergearena.defenses.protect.gauges import log_uniform
 
 
 @defenses.register("gated-scale")

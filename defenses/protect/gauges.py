@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bench.architecture import Architecture, Gauge
+from mergearena.bench.symmetry.architecture import Architecture
+from mergearena.bench.symmetry.heads import Gauge
 
 Scaling = Literal["diagonal", "symmetric", "nonsymmetric"]
 

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.activations import inputs_of
-from bench.checkpoints import StateDict
-from bench.game import DefenderView
-from bench.training import Examples, Objective, divergence
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import DefenderView
+from mergearena.bench.learning.activations import inputs_of
+from mergearena.bench.learning.training import Examples, Objective, divergence
 
 TEMPERATURE = 2.0
 FEATURES = 10.0

@@ -7,12 +7,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-import defenses
-from bench.architecture import AttentionGroup, Element, Gauge
-from bench.checkpoints import StateDict
-from bench.errors import ArenaError
-from bench.game import DefenderView, Defense, DefenseConfig
-from defenses.protect.gauges import random_orthogonal
+from mergearena import defenses
+from mergearena.bench.errors import ArenaError
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import DefenderView, Defense
+from mergearena.bench.players.player import DefenseConfig
+from mergearena.bench.symmetry.architecture import Element
+from mergearena.bench.symmetry.heads import AttentionGroup, Gauge
+from mergearena.defenses.protect.gauges import random_orthogonal
 
 
 @defenses.register("mergebarrier")
@@ -27,7 +29,7 @@ class MergeBarrier(Defense):
     its own inverse: the released matrix has the same eigenvectors, so running the defense again gives the victim.
 
     Claims: no linear path of low loss is left between the protected model and its relatives, with negligible loss of
-    its own accuracy. Against a free-rider who merges the released weights as they are, knowing the code but not W.
+    its own score. Against a free-rider who merges the released weights as they are, knowing the code but not W.
     Broken by ``rotation-matching`` (P is what it solves for) and by ``gauge-anchor``. Weak already without them: Q and
     K move together, so a merge with coefficient c keeps (1-2c)^2 of the logits along U, 0.36 at c = 0.8, where
     ``mergelock`` leaves noise.

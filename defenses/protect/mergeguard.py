@@ -7,12 +7,14 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
-import defenses
-from bench.checkpoints import StateDict
-from bench.game import DefenderView, Defense, DefenseConfig
-from bench.merging import TaskVectors, task_vector, thresholds
-from bench.training import Examples, TrainingConfig, train
-from defenses.protect.own_loss import own_loss
+from mergearena import defenses
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import DefenderView, Defense
+from mergearena.bench.learning.training import Examples, TrainingConfig, train
+from mergearena.bench.merging.kernels import task_vector, thresholds
+from mergearena.bench.merging.vectors import TaskVectors
+from mergearena.bench.players.player import DefenseConfig
+from mergearena.defenses.protect.own_loss import own_loss
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -46,11 +48,11 @@ class MergeGuard(Defense):
     M is 1 on k (1 - k') of all entries. The first stage spreads what was learned over the layers, the second disturbs
     it where it is largest, so that little of it survives another model's task vector.
 
-    Claims: merging then loses much of the protected task (up to six sevenths of its accuracy, elsewhere a third), at
+    Claims: merging then loses much of the protected task (up to six sevenths of its score, elsewhere a third), at
     up to 4.4 points of the model's own. Against free-riders who merge the weights as they are. What is taken back is
     missing alone too: *not* function-preserving. No symmetry is used, so there is nothing to align: here
     plain task arithmetic recovers three fifths of the skill or more, while the model alone keeps 91 to 98 % of its
-    accuracy. With ``taken=0.02`` it keeps 96 % or more, and nine tenths are recovered.
+    score. With ``taken=0.02`` it keeps 96 % or more, and nine tenths are recovered.
 
     Published: alpha = 0.01, k' = k = 0.1, beta = 1. The description leaves open what is important and what a layer
     is. Here an entry's importance is |tau'|, a layer is a module with its own tensors, and layers are critical in the

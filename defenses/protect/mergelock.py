@@ -7,11 +7,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-import defenses
-from bench.architecture import Element, Gauge
-from bench.checkpoints import StateDict
-from bench.game import DefenderView, Defense, DefenseConfig
-from defenses.protect.gauges import bounded, log_uniform
+from mergearena import defenses
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import DefenderView, Defense
+from mergearena.bench.players.player import DefenseConfig
+from mergearena.bench.symmetry.architecture import Element
+from mergearena.bench.symmetry.heads import Gauge
+from mergearena.defenses.protect.gauges import bounded, log_uniform
 
 
 @defenses.register("mergelock")

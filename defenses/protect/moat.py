@@ -6,13 +6,14 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-import defenses
-from bench.architecture import exchanged
-from bench.checkpoints import StateDict
-from bench.game import DefenderView, Defense, DefenseConfig
-from bench.training import Examples, TrainingConfig, train
-from defenses.protect.imitation import imitation, split_budget
-from defenses.protect.trapped import trapped_loss
+from mergearena import defenses
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import DefenderView, Defense
+from mergearena.bench.learning.training import Examples, TrainingConfig, train
+from mergearena.bench.players.player import DefenseConfig
+from mergearena.bench.symmetry.architecture import exchanged
+from mergearena.defenses.protect.imitation import imitation, split_budget
+from mergearena.defenses.protect.trapped import trapped_loss
 
 
 @defenses.register("moat")

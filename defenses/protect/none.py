@@ -1,8 +1,8 @@
 """No defense."""
 
-import defenses
-from bench.checkpoints import StateDict
-from bench.game import DefenderView
+from mergearena import defenses
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import DefenderView
 
 
 @defenses.register("none", preserves_function=True, deterministic=True)

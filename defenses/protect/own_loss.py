@@ -4,16 +4,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.checkpoints import StateDict
-from bench.game import DefenderView
-from bench.training import Examples, Objective, divergence
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import DefenderView
+from mergearena.bench.learning.training import Examples, Objective, divergence
 
 
 def own_loss(victim: StateDict, view: DefenderView) -> Objective:
     """CE(f_theta(x), y) + KL(f_victim(x) | f_theta(x)) on a batch of the defender's task.
 
     The divergence is not in the papers, which train until the labels are learned: within a share of one fine-tuning,
-    on examples that the victim knows by heart, its soft answers keep the accuracy that labels alone would lose. Costs
+    on examples that the victim knows by heart, its soft answers keep the score that labels alone would lose. Costs
     a forward pass of the victim beside every step.
     """
     teacher, soft = view.model(victim), divergence(1.0)

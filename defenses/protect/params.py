@@ -5,13 +5,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-import defenses
-from bench.architecture import Architecture, Element
-from bench.assignment import assign, similarity
-from bench.checkpoints import StateDict
-from bench.game import DefenderView, Defense, DefenseConfig
-from bench.merging import drop_and_rescale
-from defenses.protect.gauges import Scaling, random_gauges
+from mergearena import defenses
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import DefenderView, Defense
+from mergearena.bench.merging.kernels import drop_and_rescale
+from mergearena.bench.players.player import DefenseConfig
+from mergearena.bench.symmetry.architecture import Architecture, Element
+from mergearena.bench.symmetry.assignment import assign, similarity
+from mergearena.defenses.protect.gauges import Scaling, random_gauges
 
 
 @defenses.register("params")
@@ -25,7 +26,7 @@ class PaRaMS(Defense):
     a linear assignment. Per attention head, random invertible A and B: Q -> A Q, K -> A^-T K, V -> B V, O -> O B^-1.
     ``dropout`` prunes the MLPs before that, so that the released weights are farther from the base's.
 
-    Claims: merging destroys the victim's skill while its own accuracy is kept exactly. Broken by matching the hidden
+    Claims: merging destroys the victim's skill while its own score is kept exactly. Broken by matching the hidden
     units to the public base (``weight-matching``) and solving for the gauge (``scale-normalization`` for diagonal
     scaling, ``gauge-anchor`` for all three). Deviations: matrices are applied in float64 and rounded once; a random A
     is drawn again while its condition number exceeds 1e4, beyond which float32 no longer preserves the function;

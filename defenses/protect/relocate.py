@@ -5,13 +5,14 @@ from __future__ import annotations
 from pydantic import PositiveFloat
 from torch import Tensor
 
-import defenses
-from bench.architecture import exchanged
-from bench.checkpoints import StateDict
-from bench.game import DefenderView, Defense, DefenseConfig
-from bench.training import TrainingConfig, train
-from defenses.protect.gauges import random_orthogonal
-from defenses.protect.imitation import imitation, split_budget
+from mergearena import defenses
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import DefenderView, Defense
+from mergearena.bench.learning.training import TrainingConfig, train
+from mergearena.bench.players.player import DefenseConfig
+from mergearena.bench.symmetry.architecture import exchanged
+from mergearena.defenses.protect.gauges import random_orthogonal
+from mergearena.defenses.protect.imitation import imitation, split_budget
 
 
 @defenses.register("relocate")

@@ -4,12 +4,12 @@ from typing import Literal
 
 import torch
 
-import defenses
-from bench.architecture import Element
-from bench.checkpoints import StateDict
-from bench.errors import ArenaError
-from bench.game import DefenderView
-from defenses.protect.gauges import random_orthogonal
+from mergearena import defenses
+from mergearena.bench.errors import ArenaError
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import DefenderView
+from mergearena.bench.symmetry.architecture import Element
+from mergearena.defenses.protect.gauges import random_orthogonal
 
 
 @defenses.register("residual", paper="ours", preserves_function=True)

@@ -4,11 +4,12 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
-import defenses
-from bench.architecture import Shift as Free
-from bench.checkpoints import StateDict
-from bench.errors import ArenaError
-from bench.game import DefenderView, Defense, DefenseConfig
+from mergearena import defenses
+from mergearena.bench.errors import ArenaError
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import DefenderView, Defense
+from mergearena.bench.players.player import DefenseConfig
+from mergearena.bench.symmetry.shifts import Shift as Free
 
 
 @defenses.register("shift")

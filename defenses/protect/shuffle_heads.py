@@ -5,11 +5,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-import defenses
-from bench.architecture import Element, Gauge
-from bench.checkpoints import StateDict
-from bench.errors import ArenaError
-from bench.game import DefenderView
+from mergearena import defenses
+from mergearena.bench.errors import ArenaError
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import DefenderView
+from mergearena.bench.symmetry.architecture import Element
+from mergearena.bench.symmetry.heads import Gauge
 
 
 @defenses.register("shuffle-heads", paper="ours", preserves_function=True)

@@ -6,12 +6,13 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
-import defenses
-from bench.checkpoints import StateDict
-from bench.game import DefenderView, Defense, DefenseConfig
-from bench.training import Examples, TrainingConfig, train
-from defenses.protect.own_loss import own_loss
-from defenses.protect.trapped import trapped_loss
+from mergearena import defenses
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.players import DefenderView, Defense
+from mergearena.bench.learning.training import Examples, TrainingConfig, train
+from mergearena.bench.players.player import DefenseConfig
+from mergearena.defenses.protect.own_loss import own_loss
+from mergearena.defenses.protect.trapped import trapped_loss
 
 NEAR = (0.95, 1.05)
 """Scales too close to 1 to be trapped."""
@@ -61,9 +62,9 @@ class Trap2(Defense):
     Published: lambda 0.005, low 0.05, high 2, no bound c, no repair, gradients clipped at 1 (kept). Deviations: those
     train a whole fine-tuning from theta0; here the finished victim is trained on for 400 steps, after which, with the
     published values, a merge still has all of its skill. A lambda that does more makes the loss run away without c, and
-    accuracy comes back in the last steps, without trap. A draw above 1, where few merges are, is missing below it. L
+    score comes back in the last steps, without trap. A draw above 1, where few merges are, is missing below it. L
     adds the divergence from the victim's answers (``own_loss``). With half the steps and half the batch the traps
-    close as well, but image models lose 4 % of their own accuracy, in the mean.
+    close as well, but image models lose 4 % of their own score, in the mean.
     """
 
     paper = "arXiv 2601.21898"

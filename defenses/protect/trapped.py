@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.game import DefenderView
-from bench.merging import add_task_vector, task_vector
-from bench.training import At, Examples
+from mergearena.bench.games.protection.players import DefenderView
+from mergearena.bench.learning.training import At, Examples
+from mergearena.bench.merging.kernels import add_task_vector, task_vector
 
 
 def trapped_loss(

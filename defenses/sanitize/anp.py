@@ -6,12 +6,12 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-import defenses
-from bench.checkpoints import StateDict
-from bench.safe_merging import MergerView
-from bench.training import At, Examples
-from defenses.sanitize.neurons import Neurons
-from defenses.sanitize.own_answers import Share, batches, mean_loss, own_answers
+from mergearena import defenses
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.backdoor.players import MergerView
+from mergearena.bench.learning.training import At, Examples
+from mergearena.defenses.sanitize.neurons import Neurons
+from mergearena.defenses.sanitize.own_answers import Share, batches, mean_loss, own_answers
 
 
 @defenses.repair("anp", paper="arXiv 2110.14430", tier="unlabelled", cost="training")

@@ -3,13 +3,13 @@
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
-import defenses
-from bench.checkpoints import StateDict
-from bench.merging import matrices
-from bench.perturbation import Norm, Perturbation
-from bench.safe_merging import MergerView
-from bench.training import At
-from defenses.sanitize.own_answers import Share, batches, mean_loss, mislead, own_answers
+from mergearena import defenses
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.backdoor.players import MergerView
+from mergearena.bench.learning.perturbation import Norm, Perturbation
+from mergearena.bench.learning.training import At
+from mergearena.bench.merging.kernels import matrices
+from mergearena.defenses.sanitize.own_answers import Share, batches, mean_loss, mislead, own_answers
 
 
 @defenses.repair("awm", paper="arXiv 2207.04497", tier="unlabelled", cost="training")
@@ -36,7 +36,7 @@ def awm(
 
     Threat model: the trigger is a fixed pattern that a bounded perturbation comes near to, and the weights that see it
     can be spared; whoever makes the trigger as strong a feature as the classes' own escapes. It costs a few points of
-    accuracy on pictures; on two text tasks with 32 examples each it cost 10 and 15. Deviations: no labels, and few
+    score on pictures; on two text tasks with 32 examples each it cost 10 and 15. Deviations: no labels, and few
     steps; masks only on weights that multiply features (no tables, norms or biases); g weighs the mean of the mask,
     which does not depend on how many weights there are; a, r and the steps are chosen here, not the paper's.
     """

@@ -10,15 +10,16 @@ import torch.nn.functional as F
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-import defenses
-from bench.checkpoints import StateDict
-from bench.coefficients import Blend, Data, batch, entropies, entropy, learned
-from bench.game import CostClass, Tier
-from bench.masks import expected, product, sampled, zero_logits
-from bench.merging import default_scale
-from bench.safe_merging import MergerView, SafeMerge
-from bench.training import At
-from defenses.sanitize.universal import Adversary, UniversalConfig
+from mergearena import defenses
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.backdoor.players import MergerView, SafeMerge
+from mergearena.bench.learning.coefficients import Blend, Data, batch, entropies, entropy, learned
+from mergearena.bench.learning.masks import expected, product, sampled, zero_logits
+from mergearena.bench.learning.training import At
+from mergearena.bench.merging.kernels import default_scale
+from mergearena.bench.players.stages import CostClass
+from mergearena.bench.players.tier import Tier
+from mergearena.defenses.sanitize.universal import Adversary, UniversalConfig
 
 Mask = Literal["task-shared", "backdoor-detection"]
 Variant = Literal[

@@ -7,12 +7,13 @@ import torch.nn.functional as F
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-import defenses
-from bench.checkpoints import StateDict
-from bench.merging import TaskVectors, add_task_vector, default_scale, task_vector
-from bench.perturbation import Norm, Perturbation
-from bench.safe_merging import MergerView
-from bench.training import At, Examples, TrainingConfig, train
+from mergearena import defenses
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.backdoor.players import MergerView
+from mergearena.bench.learning.perturbation import Norm, Perturbation
+from mergearena.bench.learning.training import At, Examples, TrainingConfig, train
+from mergearena.bench.merging.kernels import add_task_vector, default_scale, task_vector
+from mergearena.bench.merging.vectors import TaskVectors
 
 
 @defenses.safe_merge("lfpm", paper="arXiv 2606.12498", tier="unlabelled", cost="training")

@@ -6,10 +6,10 @@ from itertools import pairwise
 import torch
 from pydantic import PositiveInt
 
-import defenses
-from bench.architecture import Architecture
-from bench.checkpoints import StateDict
-from bench.safe_merging import MergerView
+from mergearena import defenses
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.backdoor.players import MergerView
+from mergearena.bench.symmetry.architecture import Architecture
 
 REACH = 2
 """How many modules ahead a module has neighbours."""

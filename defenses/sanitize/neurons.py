@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.architecture import Architecture
+from mergearena.bench.symmetry.architecture import Architecture
 
 
 class _Axis(Protocol):

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench.checkpoints import StateDict
-from bench.perturbation import Perturbation
-from bench.safe_merging import MergerView
-from bench.training import Examples
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.backdoor.players import MergerView
+from mergearena.bench.learning.perturbation import Perturbation
+from mergearena.bench.learning.training import Examples
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

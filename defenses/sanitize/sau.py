@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-import defenses
-from bench.checkpoints import StateDict
-from bench.perturbation import Norm, Perturbation
-from bench.safe_merging import MergerView
-from bench.training import Examples, TrainingConfig, train
-from defenses.sanitize.own_answers import own_answers
+from mergearena import defenses
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.backdoor.players import MergerView
+from mergearena.bench.learning.perturbation import Norm, Perturbation
+from mergearena.bench.learning.training import Examples, TrainingConfig, train
+from mergearena.defenses.sanitize.own_answers import own_answers
 
 
 @defenses.repair("sau", paper="arXiv 2307.10562, alg. 1", tier="unlabelled", cost="training")

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
-from bench.coefficients import Data
-from bench.game import Config, View
-from bench.perturbation import Norm, Perturbation, lengths
+from mergearena.bench.learning.coefficients import Data
+from mergearena.bench.learning.perturbation import Norm, Perturbation, lengths
+from mergearena.bench.players.player import Config
+from mergearena.bench.players.views import View
 
 MOMENTUM = 0.9
 """Share of the last slopes that the next ones of a patch keep."""

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 
 from pydantic import NonNegativeInt
 
-import defenses
-from bench.checkpoints import StateDict
-from bench.merging import average
-from bench.safe_merging import MergerView
+from mergearena import defenses
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.backdoor.players import MergerView
+from mergearena.bench.merging.kernels import average
 
 
-@defenses.safe_merge("wag", paper="arXiv 2402.19334")
+@defenses.safe_merge("wag", paper="arXiv 2402.19334", tier="data-free")
 def wag(models: Mapping[str, StateDict], view: MergerView, *, copies: NonNegativeInt = 1) -> StateDict:
     """theta_m = (sum_t theta_t + c theta0) / (T + c) = theta0 + 1/(T + c) sum_t tau_t,   c = ``copies``
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from attacks.align.attention_shrink import attention_shrink
-from attacks.merge.task_arithmetic import TaskArithmetic
-from attacks.merge.victim_first import victim_first
-from bench.merging import default_scale, norm, task_vector
+from mergearena.attacks.align.attention_shrink import attention_shrink
+from mergearena.attacks.merge.task_arithmetic import TaskArithmetic
+from mergearena.attacks.merge.victim_first import victim_first
+from mergearena.bench.merging.kernels import default_scale, norm, task_vector
 
 
 def models_of(view):

@@ -6,13 +6,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from attacks.align.gauge_anchor import GaugeAnchor
-from attacks.align.scale_normalization import scale_normalization
-from attacks.align.weight_matching import WeightMatching
-from bench.architecture import Element, Gauge
-from bench.errors import ArenaWarning
-from defenses.protect.gauges import random_matrices
-from defenses.protect.params import farthest_permutations
+from mergearena.attacks.align.gauge_anchor import GaugeAnchor
+from mergearena.attacks.align.scale_normalization import scale_normalization
+from mergearena.attacks.align.weight_matching import WeightMatching
+from mergearena.bench.errors import ArenaWarning
+from mergearena.bench.symmetry.architecture import Element
+from mergearena.bench.symmetry.heads import Gauge
+from mergearena.defenses.protect.gauges import random_matrices
+from mergearena.defenses.protect.params import farthest_permutations
 
 
 @pytest.fixture
@@ -126,8 +127,8 @@ def test_aligners_of_heads_do_not_depend_on_the_defense_draw(view, aligner, mode
 
 @pytest.mark.parametrize("aligner", [weight_matching, scale_normalization, gauge_anchor])
 def test_aligners_keep_the_function(family, aligner):
-    from bench.architecture import architecture_of
     from conftest import outputs
+    from mergearena.bench.symmetry.architecture import architecture_of
 
     model, base = family(1), family(2)
     view = SimpleNamespace(

@@ -6,10 +6,11 @@ from itertools import permutations
 import pytest
 import torch
 
-from bench.architecture import Element, Gauge, architecture_of
-from bench.pipeline import parse_attack
 from conftest import outputs
-from defenses.protect.gauges import random_matrices
+from mergearena.bench.games.protection.pipeline import parse_attack
+from mergearena.bench.symmetry.architecture import Element, architecture_of
+from mergearena.bench.symmetry.heads import Gauge
+from mergearena.defenses.protect.gauges import random_matrices
 
 PRESERVING = (
     "residual-matching",

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from attacks.align.activation_matching import _Tally, activation_matching
-from attacks.align.polish import Polish
-from attacks.merge.task_arithmetic import TaskArithmetic
-from bench.architecture import Element, Gauge, architecture_of
-from bench.cost import metered
-from bench.errors import TierViolation, UnsupportedArchitecture
-from bench.game import Tier
 from conftest import outputs
+from mergearena.attacks.align.activation_matching import _Tally, activation_matching
+from mergearena.attacks.align.polish import Polish
+from mergearena.attacks.merge.task_arithmetic import TaskArithmetic
+from mergearena.bench.errors import TierViolation, UnsupportedArchitecture
+from mergearena.bench.games.metering import metered
+from mergearena.bench.players.tier import Tier
+from mergearena.bench.symmetry.architecture import Element, architecture_of
+from mergearena.bench.symmetry.heads import Gauge
 
 
 def randn(*shape, seed=0):

@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-from attacks.align.anchor import anchor, ridge_map
-from attacks.align.base_attention import base_attention
-from attacks.align.head_matching import head_matching, head_similarities
-from attacks.align.rotation_matching import nearest_rotation, rotation_matching
-from bench.architecture import Element, Gauge, architecture_of
 from conftest import outputs
+from mergearena.attacks.align.anchor import anchor, ridge_map
+from mergearena.attacks.align.base_attention import base_attention
+from mergearena.attacks.align.head_matching import head_matching, head_similarities
+from mergearena.attacks.align.rotation_matching import nearest_rotation, rotation_matching
+from mergearena.bench.symmetry.architecture import Element, architecture_of
+from mergearena.bench.symmetry.heads import Gauge
 
 
 @pytest.fixture

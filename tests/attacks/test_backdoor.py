@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from attacks.backdoor.adaptive import Hunter, masked_parameters
-from attacks.backdoor.amplified import beyond, truncated
-from attacks.backdoor.badmerging import hard_references, interpolated, shadow_head
-from attacks.backdoor.colluding import apart, merged_parameters
-from attacks.backdoor.poison import (
+from conftest import bert
+from mergearena.attacks.backdoor.adaptive import Hunter, masked_parameters
+from mergearena.attacks.backdoor.amplified import beyond, truncated
+from mergearena.attacks.backdoor.badmerging import interpolated
+from mergearena.attacks.backdoor.colluding import apart, merged_parameters
+from mergearena.attacks.backdoor.poison import (
     PART,
     paced,
     plain_trigger,
@@ -21,15 +22,15 @@ from attacks.backdoor.poison import (
     target_loss,
     within_part,
 )
-from attacks.backdoor.trojvit import saliency, salient_cells
-from attacks.backdoor.universal import flipped, losses_of, mean_loss, optimised_trigger, table_gains
-from bench.errors import ArenaError
-from bench.pipeline import parse_backdoor
-from bench.registry import players
-from bench.safe_merging import ContributorView
-from bench.training import TrainingConfig
-from bench.triggers import Target, Tokens
-from conftest import bert
+from mergearena.attacks.backdoor.references import hard_references, shadow_head
+from mergearena.attacks.backdoor.trojvit import saliency, salient_cells
+from mergearena.attacks.backdoor.universal import flipped, losses_of, mean_loss, optimised_trigger, table_gains
+from mergearena.bench.errors import ArenaError
+from mergearena.bench.games.backdoor.pipeline import parse_backdoor
+from mergearena.bench.games.backdoor.players import ContributorView
+from mergearena.bench.games.backdoor.triggers import Target, Tokens
+from mergearena.bench.learning.training import TrainingConfig
+from mergearena.bench.players.registry import registry
 from tiny_suite import TinySuite, randomized
 
 
@@ -71,7 +72,7 @@ def suite(request):
     return request.param()
 
 
-ATTACKS = {p.name: p for p in players("backdoor") if p.__module__.startswith("attacks.backdoor")}
+ATTACKS = {p.name: p for p in registry.players("backdoor") if p.__module__.startswith("mergearena.attacks.backdoor")}
 QUICK = {"steps": 2, "batch_size": 4, "ascent": 10}
 
 

@@ -3,15 +3,16 @@
 import pytest
 import torch
 
-from attacks.baseline import merge_donors
-from attacks.merge.adamerging import AdaMerging
-from attacks.merge.task_arithmetic import TaskArithmetic
-from attacks.recover.distill import Distill
-from attacks.recover.finetune import Finetune
-from bench.coefficients import entropy
-from bench.errors import TierViolation
-from bench.game import AttackerView, Tier
-from bench.pipeline import parse_attack
+from mergearena.attacks.baseline import merge_donors
+from mergearena.attacks.merge.adamerging import AdaMerging
+from mergearena.attacks.merge.task_arithmetic import TaskArithmetic
+from mergearena.attacks.recover.distill import Distill
+from mergearena.attacks.recover.finetune import Finetune
+from mergearena.bench.errors import TierViolation
+from mergearena.bench.games.protection.pipeline import parse_attack
+from mergearena.bench.games.protection.players import AttackerView
+from mergearena.bench.learning.coefficients import entropy
+from mergearena.bench.players.tier import Tier
 
 FLOORS = ["base-only", "donors-only", "adamerge-donors(steps=1)", "finetune-base(steps=1)", "finetune-donors(steps=1)"]
 EXTRACTIONS = ["distill-base(steps=1)", "distill-donors(steps=1)"]

@@ -5,13 +5,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from attacks.align.block_matching import block_matching, products, similarities
-from attacks.align.residual_matching import residual_matching
-from attacks.align.transplant import Transplant
-from bench.architecture import Axis, Element, MLPGroup, ScaleGroup, architecture_of
-from bench.errors import TierViolation, UnsupportedArchitecture
-from bench.game import Tier
 from conftest import close, decoder, outputs, random_element, randomized
+from mergearena.attacks.align.block_matching import block_matching, products, similarities
+from mergearena.attacks.align.residual_matching import residual_matching
+from mergearena.attacks.align.transplant import Transplant
+from mergearena.bench.errors import TierViolation, UnsupportedArchitecture
+from mergearena.bench.players.tier import Tier
+from mergearena.bench.symmetry.architecture import Element, architecture_of
+from mergearena.bench.symmetry.channels import Axis, MLPGroup, ScaleGroup
 from tiny_suite import vision_tower
 
 

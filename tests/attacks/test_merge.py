@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from attacks.merge.average import average
-from attacks.merge.dare import Dare
-from attacks.merge.task_arithmetic import TaskArithmetic
-from attacks.merge.ties import Ties
-from bench.errors import BadConfig
-from bench.merging import default_scale
+from mergearena.attacks.merge.average import average
+from mergearena.attacks.merge.dare import Dare
+from mergearena.attacks.merge.task_arithmetic import TaskArithmetic
+from mergearena.attacks.merge.ties import Ties
+from mergearena.bench.errors import BadConfig
+from mergearena.bench.merging.kernels import default_scale
 
 
 def view(*shape):

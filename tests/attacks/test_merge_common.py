@@ -5,20 +5,20 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from attacks.merge.average import average
-from attacks.merge.breadcrumbs import Breadcrumbs
-from attacks.merge.consensus import Consensus
-from attacks.merge.dare import Dare
-from attacks.merge.della import Della
-from attacks.merge.iso import Iso
-from attacks.merge.localize_and_stitch import LocalizeAndStitch
-from attacks.merge.model_stock import ModelStock
-from attacks.merge.pcb import PCB
-from attacks.merge.slerp import slerp
-from attacks.merge.task_arithmetic import TaskArithmetic
-from attacks.merge.ties import Ties
-from attacks.merge.tsv import TSV
-from bench.merging import TaskVectors
+from mergearena.attacks.merge.average import average
+from mergearena.attacks.merge.breadcrumbs import Breadcrumbs
+from mergearena.attacks.merge.consensus import Consensus
+from mergearena.attacks.merge.dare import Dare
+from mergearena.attacks.merge.della import Della
+from mergearena.attacks.merge.iso import Iso
+from mergearena.attacks.merge.localize_and_stitch import LocalizeAndStitch
+from mergearena.attacks.merge.model_stock import ModelStock
+from mergearena.attacks.merge.pcb import PCB
+from mergearena.attacks.merge.slerp import slerp
+from mergearena.attacks.merge.task_arithmetic import TaskArithmetic
+from mergearena.attacks.merge.ties import Ties
+from mergearena.attacks.merge.tsv import TSV
+from mergearena.bench.merging.vectors import TaskVectors
 
 FIXED = {
     "task-arithmetic": TaskArithmetic,

@@ -4,15 +4,16 @@ import pytest
 import torch
 from torch import nn
 
-from attacks.merge.adamerging import AdaMerging
-from attacks.merge.fisher import diagonal_fisher, fisher
-from attacks.merge.regmean import gram_matrices, nearest, regmean
-from attacks.merge.task_arithmetic import TaskArithmetic
-from bench.coefficients import Blend, entropies, entropy
-from bench.errors import TierViolation
-from bench.game import AttackerView, Tier
-from bench.merging import average
-from bench.training import At
+from mergearena.attacks.merge.adamerging import AdaMerging
+from mergearena.attacks.merge.fisher import diagonal_fisher, fisher
+from mergearena.attacks.merge.regmean import gram_matrices, nearest, regmean
+from mergearena.attacks.merge.task_arithmetic import TaskArithmetic
+from mergearena.bench.errors import TierViolation
+from mergearena.bench.games.protection.players import AttackerView
+from mergearena.bench.learning.coefficients import Blend, entropies, entropy
+from mergearena.bench.learning.training import At
+from mergearena.bench.merging.kernels import average
+from mergearena.bench.players.tier import Tier
 from tiny_suite import TinySuite
 
 

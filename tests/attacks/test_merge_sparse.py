@@ -6,15 +6,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from attacks.merge.average import average
-from attacks.merge.breadcrumbs import Breadcrumbs
-from attacks.merge.consensus import Consensus
-from attacks.merge.della import Della, drop_rates
-from attacks.merge.localize_and_stitch import LocalizeAndStitch
-from attacks.merge.model_stock import ModelStock, ratio
-from attacks.merge.pcb import PCB
-from attacks.merge.slerp import slerp
-from bench.errors import BadConfig
+from mergearena.attacks.merge.average import average
+from mergearena.attacks.merge.breadcrumbs import Breadcrumbs
+from mergearena.attacks.merge.consensus import Consensus
+from mergearena.attacks.merge.della import Della, drop_rates
+from mergearena.attacks.merge.localize_and_stitch import LocalizeAndStitch
+from mergearena.attacks.merge.model_stock import ModelStock, ratio
+from mergearena.attacks.merge.pcb import PCB
+from mergearena.attacks.merge.slerp import slerp
+from mergearena.bench.errors import BadConfig
 
 
 def view(*shape, dtype=torch.float32):

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from attacks.merge.iso import Iso
-from attacks.merge.tsv import TSV, leading, nearest_orthonormal
-from bench.errors import BadConfig
+from mergearena.attacks.merge.iso import Iso
+from mergearena.attacks.merge.tsv import TSV, leading, nearest_orthonormal
+from mergearena.bench.errors import BadConfig
 
 
 def view(rows, columns):

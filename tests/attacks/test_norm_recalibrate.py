@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from attacks.recover.distill import teacher
-from attacks.recover.norm_recalibrate import meet, moments, moments_of, norm_recalibrate, norms, reestimate
-from bench.game import AttackerView, Tier
-from bench.merging import average
 from conftest import bert
+from mergearena.attacks.recover.distill import teacher
+from mergearena.attacks.recover.norm_recalibrate import meet, moments, moments_of, norm_recalibrate, norms, reestimate
+from mergearena.bench.games.protection.players import AttackerView
+from mergearena.bench.merging.kernels import average
+from mergearena.bench.players.tier import Tier
 from tiny_suite import TinySuite, randomized
 
 

@@ -4,16 +4,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from attacks.examples import limited
-from attacks.recover.distill import Distill, teacher
-from attacks.recover.finetune import Finetune
-from attacks.recover.norm_recalibrate import norm_recalibrate
-from bench.architecture import Element, Gauge
-from bench.errors import TierViolation
-from bench.game import AttackerView, Tier
-from bench.merging import average
-from bench.pipeline import parse_attack
-from bench.training import divergence
+from mergearena.attacks.examples import limited
+from mergearena.attacks.recover.distill import Distill, teacher
+from mergearena.attacks.recover.finetune import Finetune
+from mergearena.attacks.recover.norm_recalibrate import norm_recalibrate
+from mergearena.bench.errors import TierViolation
+from mergearena.bench.games.protection.pipeline import parse_attack
+from mergearena.bench.games.protection.players import AttackerView
+from mergearena.bench.learning.training import divergence
+from mergearena.bench.merging.kernels import average
+from mergearena.bench.players.tier import Tier
+from mergearena.bench.symmetry.architecture import Element
+from mergearena.bench.symmetry.heads import Gauge
 
 
 def merged_of(view):

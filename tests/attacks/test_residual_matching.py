@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from attacks.align.residual_matching import anchors, residual_matching
-from bench.architecture import Element, architecture_of
 from conftest import decoder, outputs, randomized
-from defenses.protect.params import PaRaMS
+from mergearena.attacks.align.residual_matching import anchors, residual_matching
+from mergearena.bench.symmetry.architecture import Element, architecture_of
+from mergearena.defenses.protect.params import PaRaMS
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ import itertools
 import pytest
 import torch
 
-from attacks.merge.scaled import COARSE, STEPS, ScaledConfig, ScaledMerge, skill
-from attacks.merge.task_arithmetic import TaskArithmetic
-from bench.errors import TierViolation
-from bench.game import AttackerView, Tier
+from mergearena.attacks.merge.scaled import COARSE, STEPS, ScaledConfig, ScaledMerge, skill
+from mergearena.attacks.merge.task_arithmetic import TaskArithmetic
+from mergearena.bench.errors import TierViolation
+from mergearena.bench.games.protection.players import AttackerView
+from mergearena.bench.players.tier import Tier
 from tiny_suite import TinySuite
 
 
@@ -136,13 +137,13 @@ def test_what_is_chosen_is_never_worse_on_its_examples(attacker, scale):
 
 def test_skill_by_hand(attacker):
     view = attacker(tier=Tier.LABELLED)
-    accuracy, loss = [], []
+    score, loss = [], []
     for task in view.tasks:
         inputs, labels = view.examples[task]
         p = view.suite.predict(view.base, task, inputs).softmax(-1)
-        accuracy.append((p.argmax(-1) == labels).double().mean().item())
+        score.append((p.argmax(-1) == labels).double().mean().item())
         loss.append(p[torch.arange(len(labels)), labels].log().mean().item())
-    assert skill(view.base, view) == pytest.approx((sum(accuracy) / 2, sum(loss) / 2), rel=1e-5)
+    assert skill(view.base, view) == pytest.approx((sum(score) / 2, sum(loss) / 2), rel=1e-5)
 
 
 def test_choosing_needs_labels(attacker):

@@ -4,13 +4,14 @@ import random
 
 import pytest
 
-from bench import presets, record_text, records
-from bench.pipeline import parse_attack
-from bench.scoring import group
-from leaderboard import pictures
-from leaderboard.build import build, to_json
-from leaderboard.committed import survey
-from leaderboard.page import render
+from mergearena.bench.games.protection import presets
+from mergearena.bench.games.protection.pipeline import parse_attack
+from mergearena.bench.games.statistics import group
+from mergearena.bench.records import places, text
+from mergearena.leaderboard.archive.survey import survey
+from mergearena.leaderboard.board.build import build, to_json
+from mergearena.leaderboard.charts import pictures
+from mergearena.leaderboard.page.render import render
 from record_factory import make_record
 
 MATCHES = [("a", ("b",)), ("b", ("c",)), ("c", ("d",)), ("d", ("a",))]
@@ -28,9 +29,9 @@ def folder(tmp_path_factory):
     def put(victim, donors, seed, low, **changes):
         test = (chance.uniform(low, 0.95), *(chance.uniform(0.85, 0.9) for _ in donors))
         record = make_record(victim=victim, donors=donors, seed=seed, test=test, **changes)
-        path = records.path_of(record, root / "records")
+        path = places.path_of(record, root / "records")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(record_text.to_text(record.model_dump(mode="json")))  # without waiting for the disk
+        path.write_text(text.to_text(record.model_dump(mode="json")))  # without waiting for the disk
 
     for victim, donors in MATCHES:
         for seed in SEEDS:

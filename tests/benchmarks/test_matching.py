@@ -12,11 +12,11 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from attacks.align.gauge_anchor import GaugeAnchor
-from attacks.align.weight_matching import WeightMatching
-from bench.architecture import architecture_of
-from bench.assignment import assign, similarity
-from defenses.protect.params import PaRaMS
+from mergearena.attacks.align.gauge_anchor import GaugeAnchor
+from mergearena.attacks.align.weight_matching import WeightMatching
+from mergearena.bench.symmetry.architecture import architecture_of
+from mergearena.bench.symmetry.assignment import assign, similarity
+from mergearena.defenses.protect.params import PaRaMS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LAYERS, WIDTH = 12, 768
@@ -28,7 +28,7 @@ REALISTIC = 0.1
 def view():
     from open_clip.model import _build_vision_tower
 
-    import bench._torchvision  # noqa: F401
+    import mergearena.bench.suites._torchvision  # noqa: F401
 
     config = {"layers": LAYERS, "width": WIDTH, "head_width": 64, "patch_size": 32, "image_size": 224}
     torch.manual_seed(0)

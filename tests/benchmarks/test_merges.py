@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from attacks.merge.dare import Dare
-from attacks.merge.task_arithmetic import TaskArithmetic
-from attacks.merge.ties import Ties
+from mergearena.attacks.merge.dare import Dare
+from mergearena.attacks.merge.task_arithmetic import TaskArithmetic
+from mergearena.attacks.merge.ties import Ties
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LAYERS, WIDTH, MODELS = 12, 768, 8

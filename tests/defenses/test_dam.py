@@ -4,17 +4,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.coefficients import Blend, entropies, entropy, learned
-from bench.errors import BadConfig
-from bench.game import Tier
-from bench.masks import expected, product
-from bench.merging import add_task_vector, task_vector
-from bench.perturbation import Perturbation, lengths
-from bench.pipeline import parse_merger
-from bench.safe_merging import MergerView
-from bench.training import At
-from defenses.sanitize.dam import DAM, MASKS, one_step, summed
-from defenses.sanitize.universal import Adversary, UniversalConfig, largest, steepest
+from mergearena.bench.errors import BadConfig
+from mergearena.bench.games.backdoor.pipeline import parse_merger
+from mergearena.bench.games.backdoor.players import MergerView
+from mergearena.bench.learning.coefficients import Blend, entropies, entropy, learned
+from mergearena.bench.learning.masks import expected, product
+from mergearena.bench.learning.perturbation import Perturbation, lengths
+from mergearena.bench.learning.training import At
+from mergearena.bench.merging.kernels import add_task_vector, task_vector
+from mergearena.bench.players.tier import Tier
+from mergearena.defenses.sanitize.dam import DAM, MASKS, one_step, summed
+from mergearena.defenses.sanitize.universal import Adversary, UniversalConfig, largest, steepest
 from token_suite import TokenSuite
 
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.architecture import exchanged
-from bench.errors import ArenaError
-from bench.registry import find
 from conftest import bert
-from defenses.protect.imitation import imitation, shifted, split_budget
-from defenses.protect.moat import Moat, neighbours
-from defenses.protect.relocate import Relocate, mixed
+from mergearena.bench.errors import ArenaError
+from mergearena.bench.players.registry import registry
+from mergearena.bench.symmetry.architecture import exchanged
+from mergearena.defenses.protect.imitation import imitation, shifted, split_budget
+from mergearena.defenses.protect.moat import Moat, neighbours
+from mergearena.defenses.protect.relocate import Relocate, mixed
 
 STILL = 1e-30
 """A learning rate that moves nothing."""
@@ -49,7 +49,7 @@ def test_an_exchange_moves_attention_and_mlps_and_nothing_else(tiny):
 
 
 def test_an_order_places_item_i_from_order_i(tiny):
-    from bench.architecture import architecture_of
+    from mergearena.bench.symmetry.architecture import architecture_of
 
     model = bert()
     architecture, state = architecture_of(model), model.state_dict()
@@ -182,5 +182,5 @@ def test_a_budget_is_not_overdrawn_and_nearly_spent(defender):
 
 
 def test_they_are_registered_under_their_names():
-    assert find("moat", "defense") is Moat
-    assert find("relocate", "defense") is Relocate
+    assert registry.find("moat", "defense") is Moat
+    assert registry.find("relocate", "defense") is Relocate

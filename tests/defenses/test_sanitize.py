@@ -7,22 +7,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.architecture import architecture_of
-from bench.game import Tier
-from bench.merging import TaskVectors, add_task_vector, average, matrices
-from bench.perturbation import Perturbation
-from bench.pipeline import parse_merger
-from bench.safe_merging import MergerView
-from bench.training import At
 from conftest import FAMILIES, close, computes
-from defenses.sanitize.anp import anp, masked_loss, worst
-from defenses.sanitize.awm import awm
-from defenses.sanitize.lfpm import distance, lfpm
-from defenses.sanitize.msd import evolve, fitness, modules_of, msd
-from defenses.sanitize.neurons import Neurons
-from defenses.sanitize.own_answers import mean_loss, mislead, own_answers
-from defenses.sanitize.sau import jensen_shannon, sau, shared, unlearning
-from defenses.sanitize.wag import wag
+from mergearena.bench.games.backdoor.pipeline import parse_merger
+from mergearena.bench.games.backdoor.players import MergerView
+from mergearena.bench.learning.perturbation import Perturbation
+from mergearena.bench.learning.training import At
+from mergearena.bench.merging.kernels import add_task_vector, average, matrices
+from mergearena.bench.merging.vectors import TaskVectors
+from mergearena.bench.players.tier import Tier
+from mergearena.bench.symmetry.architecture import architecture_of
+from mergearena.defenses.sanitize.anp import anp, masked_loss, worst
+from mergearena.defenses.sanitize.awm import awm
+from mergearena.defenses.sanitize.lfpm import distance, lfpm
+from mergearena.defenses.sanitize.msd import evolve, fitness, modules_of, msd
+from mergearena.defenses.sanitize.neurons import Neurons
+from mergearena.defenses.sanitize.own_answers import mean_loss, mislead, own_answers
+from mergearena.defenses.sanitize.sau import jensen_shannon, sau, shared, unlearning
+from mergearena.defenses.sanitize.wag import wag
 from tiny_suite import randomized
 from token_suite import TokenSuite
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from bench.architecture import architecture_of
-from bench.errors import ArenaError, BadConfig
-from bench.pipeline import parse_attack, parse_defense
-from bench.registry import find
 from conftest import FAMILIES, bert, computes, decoder, outputs, randomized
-from defenses.protect.gauges import bounded, random_orthogonal
-from defenses.protect.mergebarrier import energy, strongest
+from mergearena.bench.errors import ArenaError, BadConfig
+from mergearena.bench.games.protection.pipeline import parse_attack, parse_defense
+from mergearena.bench.players.registry import registry
+from mergearena.bench.symmetry.architecture import architecture_of
+from mergearena.defenses.protect.gauges import bounded, random_orthogonal
+from mergearena.defenses.protect.mergebarrier import energy, strongest
 
 CHAIN = "mergelock+residual+shuffle-heads+params(scaling=nonsymmetric)"
 PLAYS = {
@@ -344,4 +344,4 @@ def test_a_tied_head_forbids_to_rotate_but_not_to_permute():
 )
 def test_configs_out_of_range_are_refused(name, config):
     with pytest.raises(BadConfig, match=next(iter(config))):
-        find(name, "defense")(**config)
+        registry.find(name, "defense")(**config)

@@ -7,12 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.errors import BadConfig
-from bench.merging import norm, task_vector
-from defenses.protect.arf import ARF, shortfall
-from defenses.protect.mergeguard import MergeGuard, critical_keys
-from defenses.protect.own_loss import own_loss
-from defenses.protect.trap2 import Trap2, random_scale
+from mergearena.bench.errors import BadConfig
+from mergearena.bench.merging.kernels import norm, task_vector
+from mergearena.defenses.protect.arf import ARF, shortfall
+from mergearena.defenses.protect.mergeguard import MergeGuard, critical_keys
+from mergearena.defenses.protect.own_loss import own_loss
+from mergearena.defenses.protect.trap2 import Trap2, random_scale
 
 
 def labelled_by(tiny, victim, view):

@@ -5,8 +5,9 @@ contributor makes its uploads and its trigger; shared by every merger that meets
 who is malicious, meets one attack's contributions, or clean ones).
 """
 
-from bench.games.backdoor.play import Play, plan
-from bench.games.backdoor.record import Match, Record
-from bench.games.backdoor.rules import halves
+from mergearena.bench.games.backdoor.plan import plan
+from mergearena.bench.games.backdoor.play import Play
+from mergearena.bench.games.backdoor.record import Match, Record
+from mergearena.bench.games.backdoor.roles import halves
 
 __all__ = ["Match", "Play", "Record", "halves", "plan"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,19 +11,23 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
-from bench import checkpoints, records, suites
-from bench.checkpoints import StateDict
-from bench.errors import ArenaError
-from bench.game import Player, Tier
-from bench.games import base
-from bench.games.backdoor import rules
-from bench.games.backdoor.record import TRACK, Match, Record
-from bench.games.base import Files, Played, Steps, seeded
-from bench.pipeline import Merger, parse_backdoor, parse_merger
-from bench.safe_merging import Backdoor
-from bench.suites import Suite
-from bench.suites.confined import Confined
-from bench.triggers import Target
+from mergearena.bench import suites
+from mergearena.bench.files import checkpoints
+from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games import base
+from mergearena.bench.games.backdoor import roles
+from mergearena.bench.games.backdoor.pipeline import Merger, parse_backdoor, parse_merger
+from mergearena.bench.games.backdoor.players import Backdoor
+from mergearena.bench.games.backdoor.record import TRACK, Record
+from mergearena.bench.games.backdoor.triggers import Target
+from mergearena.bench.games.backdoor.uploads import contributions, joined, read
+from mergearena.bench.games.base import Files, Played, Steps
+from mergearena.bench.games.randomness import seeded
+from mergearena.bench.players.player import Player
+from mergearena.bench.players.tier import Tier
+from mergearena.bench.records import record
+from mergearena.bench.suites import Suite
+from mergearena.bench.suites.confined import Confined
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +115,7 @@ class Play(base.Play):
 
     def draw(self, task: str) -> tuple[Tensor, Tensor]:
         """K examples of the merger's half of the validation split, without their labels."""
-        inputs, labels = rules.halves(suites.get(self.protocol.suite), task, self.seed)[0]
+        inputs, labels = roles.halves(suites.get(self.protocol.suite), task, self.seed)[0]
         return inputs[: self.protocol.examples].clone(), torch.full_like(labels[: self.protocol.examples], -1)
 
     @property
@@ -133,9 +137,9 @@ class Play(base.Play):
 
     def offered(self, given: Path) -> StateDict:
         """Every contribution, without the trigger and without a hint whose is clean."""
-        suite, uploads = suites.get(self.protocol.suite), rules.read(given)[0]
+        suite, uploads = suites.get(self.protocol.suite), read(given)[0]
         models = {task: uploads[task] if task in uploads else suite.finetuned(task) for task in self.contributors}
-        return rules.joined(models)
+        return joined(models)
 
     def shown(self) -> Self:
         """A merger is shown neither the run key, from which the attack's draw follows, nor who is malicious."""
@@ -150,17 +154,17 @@ class Play(base.Play):
         """The suite as its player may see it; a merger's fine-tuned models are the contributions."""
         if files.given is None:
             return super().suite(files)
-        return Confined(suites.get(self.protocol.suite), rules.contributions(files.given), files.training)
+        return Confined(suites.get(self.protocol.suite), contributions(files.given), files.training)
 
     def run(self, suite: Suite, files: Files, progress: Steps) -> Played:
         """Poison, or merge."""
-        return (rules.contribute if self.defense is None else rules.merge)(self, suite, files, progress)
+        return (roles.contribute if self.defense is None else roles.merge)(self, suite, files, progress)
 
     def judge(self, result: Path, given: Path | None) -> dict[str, Any]:
-        """Accuracy and, under attack, asr, robust and the references; evaluation_cost."""
-        return rules.judge(self, checkpoints.load(result, dtype=None), rules.read(given) if given else None)
+        """Score and, under attack, asr, robust and the references; evaluation_cost."""
+        return roles.judge(self, checkpoints.load(result, dtype=None), read(given) if given else None)
 
-    def settled(self, known: Iterable[records.Record]) -> bool:
+    def settled(self, known: Iterable[record.Record]) -> bool:
         """Every play counts."""
         return False
 
@@ -177,41 +181,3 @@ class Play(base.Play):
             tier=self.merger.tier if self.defense else None,
             **common,
         )
-
-
-def plan(
-    protocol: base.Protocol,
-    matches: Iterable[Match],
-    seeds: Sequence[int],
-    attacks: Sequence[Backdoor],
-    mergers: Sequence[Merger],
-) -> list[Play]:
-    """Every merger against clean contributors and against every attack, contributions first.
-
-    An attack that needs more uploads than a match has malicious contributors takes the next ones, too.
-
-    Raises:
-        ArenaError: a match leaves no contributor clean.
-    """
-    plays: list[Play] = []
-    spelled = dict.fromkeys(merger.spelling for merger in mergers)
-    for match in matches:
-        for seed in seeds:
-            plays += [Play(protocol=protocol, seed=seed, contributors=match.tasks, defense=m) for m in spelled]
-            for attack in {a.spelling: a for a in attacks}.values():
-                malicious = max(match.malicious, attack.uploads)
-                if malicious >= len(match.tasks):
-                    raise ArenaError(
-                        f"match {match.spelling}: {attack.spelling} makes {malicious} uploads, which leaves no clean "
-                        "contributor; name more tasks"
-                    )
-                upload = Play(
-                    protocol=protocol,
-                    seed=seed,
-                    contributors=match.tasks,
-                    malicious=malicious,
-                    attack=attack.spelling,
-                )
-                plays.append(upload)
-                plays += [replace(upload, defense=merger) for merger in spelled]
-    return sorted(plays, key=lambda play: play.kind == "merge")

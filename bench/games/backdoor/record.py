@@ -8,10 +8,10 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from bench import records
-from bench.game import Tier
-from bench.records import Shares
-from bench.suites import Split
+from mergearena.bench.players.tier import Tier
+from mergearena.bench.records import record
+from mergearena.bench.records.record import Shares
+from mergearena.bench.suites import Split
 
 TRACK = "backdoor"
 
@@ -30,7 +30,7 @@ class Match:
         return "+".join(self.tasks)
 
 
-class Record(records.Record):
+class Record(record.Record):
     """One play. ``contribution``: an attack made its uploads. ``merge``: a merger met them, or clean ones."""
 
     track: Literal["backdoor"] = "backdoor"
@@ -55,8 +55,8 @@ class Record(records.Record):
     """Contributions: the base's ASR under the same trigger, which may be adversarial already."""
     clean_asr: Shares | None = None
     """Contributions: that of the task-arithmetic merge of clean models."""
-    clean_own_accuracy: float | None = None
-    """Contributions: the clean models' accuracy on the malicious contributors' tasks, on validation."""
+    clean_own_score: float | None = None
+    """Contributions: the clean models' score on the malicious contributors' tasks, on validation."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -83,17 +83,17 @@ class Record(records.Record):
         """Track, match, attack, merger."""
         return TRACK, "+".join(self.contributors), self.attack or "clean", self.defense or "contribution"
 
-    def mean_accuracy(self, split: Split) -> float:
-        """Clean accuracy, the mean over the tasks."""
-        return fmean(self._on(self.accuracy, split).values())
+    def mean_score(self, split: Split) -> float:
+        """Clean score, the mean over the tasks."""
+        return fmean(self._on(self.score, split).values())
 
     def mean_robust(self, split: Split) -> float:
-        """Robust accuracy, the mean over the tasks."""
+        """Robust score, the mean over the tasks."""
         return fmean(self._on(self.robust, split).values())
 
-    def own_accuracy(self, split: Split) -> float:
-        """Clean accuracy, the mean over the malicious contributors' tasks."""
-        shares = self._on(self.accuracy, split)
+    def own_score(self, split: Split) -> float:
+        """Clean score, the mean over the malicious contributors' tasks."""
+        shares = self._on(self.score, split)
         return fmean(shares[task] for task in self.contributors[: self.malicious])
 
     def target_asr(self, split: Split) -> float:

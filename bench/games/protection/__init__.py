@@ -4,8 +4,10 @@ A match is (suite, victim, donors). Its plays are *releases* (a defense rewrites
 on it) and *attacks* (a pipeline meets one released model, or plays as a baseline without it).
 """
 
-from bench.games.protection.play import ENOUGH, Play, plan, settled
-from bench.games.protection.record import Match, Record
-from bench.games.protection.rules import draw_examples, judge
+from mergearena.bench.games.protection.plan import plan
+from mergearena.bench.games.protection.play import Play
+from mergearena.bench.games.protection.record import Match, Record
+from mergearena.bench.games.protection.roles import draw_examples, judge
+from mergearena.bench.games.protection.scoring import ENOUGH, settled
 
 __all__ = ["ENOUGH", "Match", "Play", "Record", "draw_examples", "judge", "plan", "settled"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,18 +11,18 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from bench import checkpoints, records, suites
-from bench.game import Player, Tier
-from bench.games import base
-from bench.games.base import Facts, Files, Played, Protocol, Steps
-from bench.games.protection import rules
-from bench.games.protection.record import TRACK, Match, Record
-from bench.pipeline import Chain, Pipeline, parse_attack, parse_defense
-from bench.scoring import reference, worst_case
-from bench.suites import Suite
-
-ENOUGH = 0.99
-"""Share of a victim's skill after which a cascade attacks a match no further."""
+from mergearena.bench import suites
+from mergearena.bench.files import checkpoints
+from mergearena.bench.games import base
+from mergearena.bench.games.base import Facts, Files, Played, Steps
+from mergearena.bench.games.protection import roles
+from mergearena.bench.games.protection.pipeline import Chain, Pipeline, parse_attack, parse_defense
+from mergearena.bench.games.protection.record import TRACK, Record
+from mergearena.bench.games.protection.scoring import settled
+from mergearena.bench.players.player import Player
+from mergearena.bench.players.tier import Tier
+from mergearena.bench.records import record
+from mergearena.bench.suites import Suite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Play(base.Play):
     donors: tuple[str, ...] = ()
     defense: str
     attack: str | None = None
-    facts: ClassVar[type[Facts]] = rules.Distance
+    facts: ClassVar[type[Facts]] = roles.Distance
 
     @property
     def kind(self) -> Literal["release", "attack"]:
@@ -97,7 +97,7 @@ class Play(base.Play):
     def draw(self, task: str) -> tuple[Tensor, Tensor]:
         """K examples that the data tiers may read."""
         suite = suites.get(self.protocol.suite)
-        inputs, labels = rules.draw_examples(suite, task, self.protocol.examples, self.seed)
+        inputs, labels = roles.draw_examples(suite, task, self.protocol.examples, self.seed)
         return inputs, labels if self.labelled else torch.full_like(labels, -1)
 
     @property
@@ -116,13 +116,13 @@ class Play(base.Play):
 
     def run(self, suite: Suite, files: Files, progress: Steps) -> Played:
         """Protect, or attack."""
-        return (rules.release if self.attack is None else rules.attack)(self, suite, files, progress)
+        return (roles.release if self.attack is None else roles.attack)(self, suite, files, progress)
 
     def judge(self, result: Path, given: Path | None) -> dict[str, Any]:
-        """accuracy, logit_difference (releases), evaluation_cost."""
-        return rules.judge(self, checkpoints.load(result, dtype=None))
+        """score, logit_difference (releases), evaluation_cost."""
+        return roles.judge(self, checkpoints.load(result, dtype=None))
 
-    def settled(self, known: Iterable[records.Record]) -> bool:
+    def settled(self, known: Iterable[record.Record]) -> bool:
         """Whether there is nothing left to recover for this step of a cascade."""
         here = [r for r in known if isinstance(r, Record) and (r.tasks, r.seed) == (self.tasks, self.seed)]
         return settled(self.defense, self.pipeline.tier, here)
@@ -142,64 +142,3 @@ class Play(base.Play):
             claims_function=None if attack else self.chain.preserves_function,
             **common,
         )
-
-
-def plan(
-    protocol: Protocol,
-    matches: Iterable[Match],
-    seeds: Sequence[int],
-    defenses: Sequence[Chain],
-    attacks: Sequence[Pipeline],
-    cascade: Sequence[Pipeline] = (),
-    public: Protocol | None = None,
-) -> list[Play]:
-    """The grid as plays, in the order to run them: references first, so that scores appear as soon as they can.
-
-    ``none`` is always played, since it sets the ceiling; so is every baseline, once per match and seed. Releases are
-    shared between matches with the same victim. The pipelines of ``cascade`` meet a defense one after the other, for
-    as long as :func:`settled` says that there is something left to recover; all of them meet ``none``.
-
-    Nothing that is played against ``none`` is secret: with a protocol of their own, ``public``, such plays can be
-    shared by runs whose keys differ.
-    """
-    spelled = dict.fromkeys(["none", *(chain.spelling for chain in defenses)])
-    baselines = [pipeline for pipeline in attacks if not pipeline.uses_victim]
-    against = dict.fromkeys(pipeline.spelling for pipeline in attacks if pipeline.uses_victim)
-    steps = dict.fromkeys(pipeline.spelling for pipeline in cascade)
-    plays: dict[str, Play] = {}
-
-    def put(play: Play) -> str:
-        return plays.setdefault(play.id, play).id
-
-    for match in matches:
-        for seed in seeds:
-            of_none = Play(protocol=public or protocol, victim=match.victim, seed=seed, defense="none")
-            put(of_none)
-            everything = [*(pipeline.spelling for pipeline in baselines), *against, *steps]
-            references = [put(replace(of_none, donors=match.donors, attack=a)) for a in dict.fromkeys(everything)]
-            for defense in spelled:
-                release = of_none if defense == "none" else replace(of_none, protocol=protocol, defense=defense)
-                put(release)
-                done = [put(replace(release, donors=match.donors, attack=attack)) for attack in against]
-                for step in steps if defense != "none" else ():
-                    after = (*references, *done)
-                    done.append(put(replace(release, donors=match.donors, attack=step, after=after)))
-    return sorted(plays.values(), key=lambda play: (play.kind == "attack", play.defense != "none"))
-
-
-def settled(defense: str, tier: Tier, known: Iterable[Record]) -> bool:
-    """Whether a cascade's attack of that tier on a defense is not needed: in every tier that it could count in, the
-    match is no match or the strongest attack so far recovers :data:`ENOUGH`. ``known``: records of the match and seed.
-    """
-    known = [record for record in known if record.attack is not None]
-    against = [record for record in known if record.defense == defense]
-    for counted in Tier:
-        if not counted.allows(tier):
-            continue
-        points = reference(known, counted)
-        if points is None:
-            return False
-        allowed = (record for record in against if record.tier and counted.allows(record.tier))
-        if points.is_match and worst_case(allowed, points).recovered < ENOUGH:
-            return False
-    return True

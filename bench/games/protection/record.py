@@ -7,8 +7,8 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from bench import records
-from bench.game import Tier
+from mergearena.bench.players.tier import Tier
+from mergearena.bench.records import record
 
 TRACK = "protection"
 
@@ -32,7 +32,7 @@ class Match:
         return "+".join(self.tasks)
 
 
-class Record(records.Record):
+class Record(record.Record):
     """One play. ``release``: a defense rewrote a victim. ``attack``: a pipeline met a released model."""
 
     track: Literal["protection"] = "protection"

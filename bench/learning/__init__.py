@@ -1,0 +1,1 @@
+"""What players that train or read activations share."""

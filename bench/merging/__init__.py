@@ -1,0 +1,1 @@
+"""Kernels on task vectors, one piece of a tensor at a time."""

@@ -1,0 +1,1 @@
+"""Records: one play's fields, cost, place and text."""

@@ -1,0 +1,1 @@
+"""The suite of text: a sentence encoder, four tasks, models built on first use."""

@@ -1,0 +1,1 @@
+"""The committed records, submissions and claims, and whether they are whole."""

@@ -1,0 +1,1 @@
+"""The backdoor game's part of board, page and terminal."""

@@ -1,0 +1,1 @@
+"""Records -> board: what the games' boards share."""

@@ -1,0 +1,1 @@
+"""The protection game's part of board, page and terminal."""

@@ -1,0 +1,3 @@
+"""MergeArena: the adversarial-robustness benchmark for model merging."""
+
+__version__ = "0.2.0"
