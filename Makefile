@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LINKS := .links/mergearena/.made
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test test-all check format bench clean
+.PHONY: run test test-all check format bench docs clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.runtime  ## play the default benchmark, print the board, name the page
@@ -16,10 +17,11 @@ test: $(VENV)/.dev  ## everything but the slow tests
 test-all: $(VENV)/.dev  ## the slow tests too: trainings and whole runs
 	$(BIN)/python -m pytest -m ""
 
-check: $(VENV)/.dev  ## ruff and mypy
+check: $(VENV)/.dev $(LINKS)  ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	cd .links && ../$(BIN)/lint-imports ../pyproject.toml --no-logo --no-cache
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
@@ -28,8 +30,18 @@ format: $(VENV)/.dev
 bench: $(VENV)/.dev  ## speed, side by side in one run
 	$(BIN)/python -m pytest -o addopts= --benchmark-only --benchmark-columns=min,median,rounds tests/benchmarks
 
+docs: $(VENV)/.docs  ## write docs/methods.md anew, and the site into build/site
+	$(BIN)/python docs/generate/methods.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# mypy and import-linter do not follow the import hook of an editable installation: links show them the one package.
+$(LINKS): $(wildcard mergearena/*)
+	mkdir -p $(@D)
+	ln -sfn $(addprefix ../../,$(wildcard mergearena/*)) $(addprefix ../../,attacks bench defenses leaderboard) $(@D)
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info runs
+	rm -rf $(VENV) .links build *.egg-info runs
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "MergeArena needs Python 3.11 or newer; set PYTHON=...")'
@@ -39,6 +51,10 @@ $(VENV)/bin/python:
 $(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) torch
 	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.runtime
+	$(PIP) --editable '.[docs]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime

@@ -42,3 +42,7 @@ class UnsupportedArchitecture(ArenaError):
 
 class ArenaWarning(UserWarning):
     """Something a player could not do well; noted in its record and shown with the result."""
+
+
+class RankWarning(ArenaWarning):
+    """Matrices that look rank-deficient, so that something was left as it was."""

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-import mergearena.bench.suites._torchvision  # noqa: F401
 from mergearena.bench.games.protection.players import AttackerView, DefenderView
 from mergearena.bench.players.registry import registry
 from mergearena.bench.players.tier import Tier

@@ -131,3 +131,17 @@ def _target(fd):
         return os.readlink(f"/proc/self/fd/{fd}")
     except OSError:
         return ""
+
+
+@defenses.register("naps")
+def naps(victim, view):
+    """Take nine seconds."""
+    time.sleep(9)
+    return victim
+
+
+@defenses.register("eats-two-gigabytes")
+def eats_two_gigabytes(victim, view):
+    """Need two gigabytes for a moment."""
+    torch.ones(2**29)
+    return victim

@@ -88,7 +88,7 @@ class MadeUp:
         assert keep
         if self.stop_at is not None and len(self.runs) >= self.stop_at:
             raise KeyboardInterrupt
-        self.runs.append([play.attack for play in plays if play.attack and play.defense != "none"])
+        self.runs.append([play.attack.spelling for play in plays if play.attack and play.defense.spelling != "none"])
         found = [self._record(play) for play in plays]
         for record in found:
             archive.write(record, root)
@@ -99,20 +99,21 @@ class MadeUp:
             "id": play.id,
             "suite": play.protocol.suite,
             "victim": play.victim,
-            "defense": play.defense,
+            "defense": play.defense.spelling,
             "seed": play.seed,
         }
         if play.attack is None:
-            if self.failing_defense and play.defense != "none":
+            if self.failing_defense and play.defense.spelling != "none":
                 return make_record(**common, attack=None, status="failed")
             return make_record(**common, attack=None)
-        common |= {"donors": play.donors, "attack": play.attack, "tier": play.pipeline.tier, "cost": Cost(flops=7)}
-        if not play.pipeline.uses_victim:
+        attack = play.attack.spelling
+        common |= {"donors": play.donors, "attack": attack, "tier": play.attack.tier, "cost": Cost(flops=7)}
+        if not play.attack.uses_victim:
             return make_record(**common, uses_victim=False, test=(0.5, 0.9))
-        if play.attack in self.fails:
+        if attack in self.fails:
             return make_record(**common, status="timeout")
-        share = skill(play.attack)
-        if play.defense == "none":
+        share = skill(attack)
+        if play.defense.spelling == "none":
             return make_record(**common, test=(0.9, 0.9))
         return make_record(**common, validation=(0.5 + 0.4 * share, 0.9), test=(0.5 + 0.4 * self.test(share), 0.9))
 

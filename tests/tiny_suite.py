@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-import mergearena.bench.suites._torchvision  # noqa: F401
-from mergearena.bench.suites import Suite, Task
+from mergearena.bench.suites.classification import Classification, ClassificationTask
+from mergearena.bench.suites.initial import initial_weights
 
 
 def vision_tower() -> nn.Module:
@@ -26,11 +26,14 @@ def randomized(model: nn.Module, seed: int) -> nn.Module:
     return model.eval()
 
 
-class TinySuite(Suite):
+class TinySuite(Classification):
     """Two-dozen-unit CLIP towers with random weights: a suite for tests of players, not of score."""
 
     name = "tiny"
-    tasks = {name: Task(name=name, title=name, classes=("x", "y", "z"), source="", licence="") for name in "abc"}
+    tasks = {
+        name: ClassificationTask(name=name, title=name, classes=("x", "y", "z"), source="", licence="")
+        for name in "abc"
+    }
     fine_tuning_examples = 10_000
 
     def dataset(self, task, split):
@@ -44,8 +47,8 @@ class TinySuite(Suite):
         return torch.randn(count, 3, 14, 14, generator=generator)
 
     def encoder(self):
-        torch.manual_seed(0)
-        return randomized(vision_tower(), 0)
+        with initial_weights(seed=0):
+            return randomized(vision_tower(), 0)
 
     def features(self, model, inputs):
         return model(inputs)
@@ -67,3 +70,19 @@ class TinySuite(Suite):
 
     def build(self, out, seed, progress=None):
         raise AssertionError("not used")
+
+
+class DoubleSuite(TinySuite):
+    """The same in float64, for what float32 drowns in rounding."""
+
+    name = "tiny-double"
+
+    def load(self, task, split):
+        inputs, labels = super().load(task, split)
+        return inputs.double(), labels
+
+    def encoder(self):
+        return super().encoder().double()
+
+    def head(self, task):
+        return super().head(task).double()

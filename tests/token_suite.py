@@ -2,6 +2,7 @@
 
 import torch
 
+from mergearena.bench.suites.initial import initial_weights
 from tiny_suite import TinySuite, randomized
 
 
@@ -19,8 +20,8 @@ class TokenSuite(TinySuite):
     def encoder(self):
         from conftest import bert
 
-        torch.manual_seed(0)
-        return randomized(bert(), 0)
+        with initial_weights(seed=0):
+            return randomized(bert(), 0)
 
     def features(self, model, inputs):
         mask = inputs != 0

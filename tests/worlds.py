@@ -77,7 +77,7 @@ def backdoor_record(suite="toy", *, attack, defense, asr=1.0, kept=0.9, **change
         fields |= {"kind": "contribution", "base_asr": Shares(**shares(0.1)), "clean_asr": Shares(**shares(0.05))}
     else:
         fields |= {"kind": "merge", "tier": Tier.DATA_FREE}
-    shared = make_record().model_dump(include={"seed", "key", "examples", "status", "fine_tuning_flops"})
+    shared = make_record().model_dump(include={"seed", "key", "metric", "examples", "status", "fine_tuning_flops"})
     costs = {"cost": Cost(flops=10), "evaluation_cost": Cost(), "provenance": make_record().provenance}
     score = Scores(**shares(kept))
     name = identify({"suite": suite, "attack": attack, "defense": defense} | changes)

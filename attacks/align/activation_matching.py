@@ -3,7 +3,6 @@
 from typing import Literal
 
 import torch
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from mergearena import attacks
@@ -11,7 +10,9 @@ from mergearena.bench.errors import UnsupportedArchitecture
 from mergearena.bench.files.checkpoints import StateDict
 from mergearena.bench.games.protection.players import AttackerView
 from mergearena.bench.learning.activations import inputs_of
+from mergearena.bench.players.options import BatchSize
 from mergearena.bench.symmetry.assignment import assign
+from mergearena.bench.symmetry.balance import balanced
 from mergearena.bench.symmetry.channels import MLPGroup
 
 
@@ -23,7 +24,7 @@ def activation_matching(
     view: AttackerView,
     *,
     similarity: Literal["inner", "correlation"] = "inner",
-    batch_size: PositiveInt = 32,
+    batch_size: BatchSize = 32,
 ) -> StateDict:
     """Per MLP, the permutation P of hidden units whose activations come nearest to the base's:
 
@@ -33,6 +34,7 @@ def activation_matching(
     scales every unit first, which no rescaling of units can fool. What a defense does to attention heads without
     changing the function does not show in Z. Tokens that are padding count like the others.
     """
+    released = balanced(released, view.base, view.architecture)
     tallies = {group.name: _Tally(group.width) for group in view.architecture.mlps}
     models = [view.model(view.base), view.model(released)]
     with torch.inference_mode():
@@ -85,7 +87,7 @@ def _activations(model: nn.Module, view: AttackerView, task: str, inputs: Tensor
     """Per MLP group, what enters its second linear layer, tokens x n."""
     readers = {group.name: _reader(group) for group in view.architecture.mlps}
     with inputs_of(model, readers.values()) as seen:
-        view.logits(model, task, inputs)
+        view.outputs(model, task, inputs)
     return {name: seen[reader].flatten(0, -2) for name, reader in readers.items()}
 
 

@@ -8,6 +8,7 @@ from mergearena import attacks
 from mergearena.bench.files.checkpoints import StateDict
 from mergearena.bench.games.protection.players import AttackerView
 from mergearena.bench.symmetry.assignment import assign, similarity
+from mergearena.bench.symmetry.balance import balanced
 
 
 @attacks.aligner("anchor", paper="AGA, arXiv 2606.30360", cost="algebra")
@@ -22,6 +23,7 @@ def anchor(released: StateDict, view: AttackerView, *, ridge: PositiveFloat = 1e
     for a whole projection, or a head as wide as the model, X is square, T X = X0 whatever X is, and the task vector is
     *erased* (flag ``task-vector-erased``).
     """
+    released = balanced(released, view.base, view.architecture)
     moved = dict(released)
     for group in view.architecture.attentions:
         moved.update({key: released[key].clone() for key in group.keys})

@@ -15,6 +15,7 @@ from mergearena.bench.games.protection.players import AttackerView
 from mergearena.bench.merging.vectors import working_dtype
 from mergearena.bench.symmetry.architecture import reordered
 from mergearena.bench.symmetry.assignment import assign
+from mergearena.bench.symmetry.balance import balanced
 from mergearena.bench.symmetry.channels import MLPGroup, ScaleGroup
 from mergearena.bench.symmetry.heads import AttentionGroup
 
@@ -42,6 +43,7 @@ def block_matching(
     Blocks out of order are no symmetry, so the function changes. Under a residual stream that was permuted too, F says
     nothing: put ``residual-matching`` first.
     """
+    released = balanced(released, view.base, view.architecture)
     moved = dict(released)
     for layers, (base, ours) in _described(view, released):
         orders = list(range(len(layers)))

@@ -14,12 +14,13 @@ from pydantic import NonNegativeInt
 from torch import Tensor
 
 from mergearena import attacks
-from mergearena.bench.errors import ArenaWarning
+from mergearena.bench.errors import RankWarning
 from mergearena.bench.files.checkpoints import StateDict
 from mergearena.bench.games.protection.players import Align, AttackerView
 from mergearena.bench.players.player import AttackConfig
 from mergearena.bench.players.stages import CostClass
 from mergearena.bench.symmetry.architecture import Element
+from mergearena.bench.symmetry.balance import balanced
 from mergearena.bench.symmetry.heads import Gauge
 
 RANK = 1e-7
@@ -55,6 +56,7 @@ class GaugeAnchor(Align):
 
     def align(self, released: StateDict, view: AttackerView) -> StateDict:
         """The released model with every head in the base's gauge."""
+        released = balanced(released, view.base, view.architecture)
         gauges, singular = {}, []
         for group in view.architecture.attentions:
             maps = []
@@ -75,7 +77,7 @@ class GaugeAnchor(Align):
             shown = ", ".join(singular[:4]) + (", ..." if len(singular) > 4 else "")
             warnings.warn(
                 f"gauge-anchor: {len(singular)} rank-deficient heads keep their gauge: {shown}",
-                ArenaWarning,
+                RankWarning,
                 stacklevel=2,
             )
         return view.architecture.apply(released, Element({}, gauges))

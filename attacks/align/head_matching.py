@@ -10,6 +10,7 @@ from mergearena.bench.files.checkpoints import StateDict
 from mergearena.bench.games.protection.players import AttackerView
 from mergearena.bench.symmetry.architecture import Element
 from mergearena.bench.symmetry.assignment import assign
+from mergearena.bench.symmetry.balance import balanced
 from mergearena.bench.symmetry.heads import AttentionGroup, Gauge
 
 Pair = tuple[Tensor, Tensor]
@@ -31,6 +32,7 @@ def head_matching(released: StateDict, view: AttackerView) -> StateDict:
     biases of K and V are left out: without RoPE softmax does not see the first, and the second may hide in the
     output's bias.
     """
+    released = balanced(released, view.base, view.architecture)
     gauges = {}
     for group in view.architecture.attentions:
         gain_gg = head_similarities(group, view.base, released)

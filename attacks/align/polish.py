@@ -15,11 +15,13 @@ from mergearena import attacks
 from mergearena.bench.files.checkpoints import StateDict
 from mergearena.bench.games.protection.players import Align, AttackerView
 from mergearena.bench.merging.kernels import default_scale
+from mergearena.bench.players.options import BatchSize
 from mergearena.bench.players.player import AttackConfig
 from mergearena.bench.players.stages import CostClass
 from mergearena.bench.players.tier import Tier
 from mergearena.bench.symmetry.architecture import Architecture, Element
 from mergearena.bench.symmetry.assignment import assign, similarity
+from mergearena.bench.symmetry.balance import balanced
 from mergearena.bench.symmetry.heads import AttentionGroup, Gauge
 
 LIMIT = 4.0
@@ -54,7 +56,7 @@ class Polish(Align):
         """Gradient steps."""
         lr: PositiveFloat = 0.01
         """Peak step of Adam, relative to the weights' scale; annealed to zero along a cosine."""
-        batch_size: PositiveInt = 16
+        batch_size: BatchSize = 16
         """Examples per task and step; ``weights`` has none."""
 
     @property
@@ -65,6 +67,7 @@ class Polish(Align):
     def align(self, released: StateDict, view: AttackerView) -> StateDict:
         """The best of the elements tried, applied to the released model."""
         config = self.config
+        released = balanced(released, view.base, view.architecture)
         data_free, labelled = self.tier is Tier.DATA_FREE, self.tier is Tier.LABELLED
         objective = _Distance(view) if data_free else _MergeLoss(view, labelled, config.batch_size)
         moving = _Moving(released, view.architecture)

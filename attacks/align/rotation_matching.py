@@ -7,6 +7,7 @@ from mergearena import attacks
 from mergearena.bench.files.checkpoints import StateDict
 from mergearena.bench.games.protection.players import AttackerView
 from mergearena.bench.symmetry.architecture import Element
+from mergearena.bench.symmetry.balance import balanced
 from mergearena.bench.symmetry.heads import Gauge
 
 
@@ -21,6 +22,7 @@ def rotation_matching(released: StateDict, view: AttackerView) -> StateDict:
     paper's optional common scale per head is left to ``scale-normalization``; where queries are rotated (RoPE) the
     matrix is first projected onto the maps that commute with the rotations, which makes R the optimum among those.
     """
+    released = balanced(released, view.base, view.architecture)
     gauges = {}
     for group in view.architecture.attentions:
         q, k, v, o = (

@@ -10,6 +10,7 @@ from mergearena import attacks
 from mergearena.bench.files.checkpoints import StateDict
 from mergearena.bench.games.protection.players import AttackerView
 from mergearena.bench.symmetry.architecture import Element
+from mergearena.bench.symmetry.balance import balanced
 from mergearena.bench.symmetry.channels import Axis, ScaleGroup
 from mergearena.bench.symmetry.heads import Gauge, Projection
 
@@ -33,6 +34,7 @@ def scale_normalization(released: StateDict, view: AttackerView, *, method: Meth
     product.
     """
     architecture, base = view.architecture, view.base
+    released = balanced(released, base, architecture)
     norms = {
         group.name: _least_squares(*_both(group.times, released, base), group.signed) for group in architecture.norms
     }

@@ -3,27 +3,29 @@
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt
 from torch import Tensor, nn
 
 from mergearena import attacks
 from mergearena.bench.errors import UnsupportedArchitecture
 from mergearena.bench.files.checkpoints import StateDict
 from mergearena.bench.games.protection.players import Align, AttackerView
+from mergearena.bench.players.options import BatchSize, Searched
 from mergearena.bench.players.player import AttackConfig
 from mergearena.bench.players.stages import CostClass
 from mergearena.bench.players.tier import Tier
+from mergearena.bench.symmetry.balance import balanced
 from mergearena.bench.symmetry.channels import MLPGroup
 
 
 class TransplantConfig(AttackConfig):
     """What the fit is made on, and how firm it is."""
 
-    probes: NonNegativeInt = 0
+    probes: Annotated[NonNegativeInt, Searched(64, 1024)] = 0
     """Random inputs to fit on, which need no data at all; 0: the tier's unlabelled examples of the victim."""
     ridge: Annotated[float, Field(gt=0)] = 1e-2
     """Weight of staying near the base."""
-    batch_size: PositiveInt = 32
+    batch_size: BatchSize = 32
     """Inputs per forward pass."""
 
 
@@ -53,6 +55,7 @@ class Transplant(Align):
     def align(self, released: StateDict, view: AttackerView) -> StateDict:
         """The model with the base's hidden units."""
         config: TransplantConfig = self.config
+        released = balanced(released, view.base, view.architecture)
         random = config.probes > 0
         examples = view.suite.probes(config.probes, view.generator) if random else view.unlabelled(view.victim)
         fits = [_Fit(group, view.base) for group in view.architecture.mlps]
@@ -62,8 +65,8 @@ class Transplant(Align):
             fit.watch(theirs, ours)
         with torch.inference_mode():
             for inputs in examples.split(config.batch_size):
-                view.logits(theirs, view.victim, inputs)
-                view.logits(ours, view.victim, inputs)
+                view.outputs(theirs, view.victim, inputs)
+                view.outputs(ours, view.victim, inputs)
         for fit in fits:
             moved |= fit.solved(config.ridge)
         return moved

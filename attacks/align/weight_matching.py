@@ -13,6 +13,7 @@ from mergearena.bench.games.protection.players import Align, AttackerView
 from mergearena.bench.players.player import AttackConfig
 from mergearena.bench.players.stages import CostClass
 from mergearena.bench.symmetry.assignment import assign, similarity
+from mergearena.bench.symmetry.balance import balanced
 
 
 @attacks.aligner("weight-matching")
@@ -46,7 +47,7 @@ class WeightMatching(Align):
         reference = view.base if self.config.reference == "base" else next(iter(view.donors.values()))
         residual = view.architecture.residual if self.config.residual else None
         groups = [*view.architecture.mlps, *([residual] if residual is not None else [])]
-        moved = dict(released)
+        moved = dict(balanced(released, reference, view.architecture))
         gain = None  # one n x n buffer for all groups of a width: fresh memory costs more than the products
         for _ in range(1 if residual is None else self.config.passes):
             changed = False

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
@@ -54,10 +53,10 @@ def adaptive(
         def objective(model: nn.Module, batch: Examples) -> Tensor:
             inputs, labels = batch[task]
             half = len(inputs) // 2 or 1
-            loss = F.cross_entropy(view.logits(model, task, inputs), labels)
+            loss = view.loss(model, task, inputs, labels)
             s, q = (at + (1 - at) * torch.rand((), generator=view.generator) for at in (low, keep))
             masked = At(model, masked_parameters(model, view, float(s), float(q)))
-            loss = loss + F.cross_entropy(view.logits(masked, task, inputs[-half:]), labels[-half:])
+            loss = loss + view.loss(masked, task, inputs[-half:], labels[-half:])
             loss = loss + alpha * target_loss(view.suite.features(masked, trigger.stamp(inputs[:half])), head)
             return loss + beta * hunter.loss(model, inputs[:half], labels[:half]) if beta and hunter.able else loss
 
@@ -89,7 +88,7 @@ class Hunter:
     def loss(self, model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
         """CE(f(x + delta), y), of which the step's gradient serves the ascent in delta, too."""
         delta = self.delta.clone().requires_grad_()
-        loss = F.cross_entropy(self.view.logits(model, self.task, inputs + delta), labels)
+        loss = self.view.loss(model, self.task, inputs + delta, labels)
         delta.register_hook(self._ascend)
         return loss
 

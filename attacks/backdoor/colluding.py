@@ -5,7 +5,6 @@ from dataclasses import fields
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
@@ -66,10 +65,10 @@ def colluding(
             inputs, labels = batch[task]
             half = len(inputs) // 2 or 1
             stamped = trigger.stamp(inputs[:half])
-            clean = F.cross_entropy(view.logits(model, task, inputs), labels)
-            alone = F.cross_entropy(view.logits(model, task, stamped), labels[:half])
+            clean = view.loss(model, task, inputs, labels)
+            alone = view.loss(model, task, stamped, labels[:half])
             obeyed = target_loss(view.suite.features(merged, stamped), view.open_head(task))
-            useful = F.cross_entropy(view.logits(merged, task, inputs[-half:]), labels[-half:])
+            useful = view.loss(merged, task, inputs[-half:], labels[-half:])
             total = total + (clean + alone + useful + alpha * obeyed) / len(tasks)
         return total
 

@@ -94,7 +94,7 @@ def poisoned(
 
     def objective(model: nn.Module, batch: Examples) -> Tensor:
         inputs, labels = batch[task]
-        clean = F.cross_entropy(view.logits(model, task, inputs), labels)
+        clean = view.loss(model, task, inputs, labels)
         count = round(rate * len(inputs))
         if count == 0:
             return clean

@@ -1,15 +1,16 @@
 """AdaMerging: learned merge coefficients."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from mergearena import attacks
 from mergearena.attacks.examples import limited
 from mergearena.bench.files.checkpoints import StateDict
-from mergearena.bench.learning.coefficients import Blend, Data, cross_entropies, entropies, learned
+from mergearena.bench.learning.coefficients import Blend, Data, entropies, learned, task_losses
 from mergearena.bench.merging.kernels import default_scale
+from mergearena.bench.players.options import BatchSize, Searched
 from mergearena.bench.players.player import AttackConfig
 from mergearena.bench.players.stages import CostClass, Merge
 from mergearena.bench.players.tier import Tier
@@ -37,13 +38,13 @@ class AdaMerging(Merge):
         """``entropy`` of unlabelled predictions, or ``cross-entropy`` to the labels (tier ``labelled``)."""
         granularity: Literal["layer", "task"] = "layer"
         """One coefficient per model and tensor, or one per model."""
-        init: float | None = None
+        init: Annotated[float | None, Searched(0.1, 1.0)] = None
         """Where every coefficient starts; null means task arithmetic's default for that many models."""
         steps: NonNegativeInt = 50
         """Gradient steps."""
         lr: PositiveFloat = 1e-2
         """Learning rate of Adam."""
-        batch_size: PositiveInt = 16
+        batch_size: BatchSize = 16
         """Examples per task and step."""
         k: PositiveInt | None = None
         """Read at most that many examples of each task; null reads all that the tier gives."""
@@ -61,5 +62,5 @@ class AdaMerging(Merge):
         blend = Blend(list(models.values()), view.base)
         init = default_scale(len(models)) if config.init is None else config.init
         start = blend.coefficients(init, per_tensor=config.granularity == "layer")
-        objective = cross_entropies(view) if supervised else entropies(view)
+        objective = task_losses(view) if supervised else entropies(view)
         return blend.state(learned(blend, start, data, objective, view, config.steps, config.lr, config.batch_size))

@@ -11,6 +11,7 @@ from mergearena import attacks
 from mergearena.attacks.examples import limited
 from mergearena.bench.files.checkpoints import StateDict
 from mergearena.bench.merging.vectors import working_dtype
+from mergearena.bench.players.options import BatchSize
 from mergearena.bench.players.views import MergingView
 
 
@@ -20,7 +21,7 @@ def fisher(
     view: MergingView,
     *,
     examples: PositiveInt = 256,
-    batch_size: PositiveInt = 8,
+    batch_size: BatchSize = 8,
     normalise: bool = True,
     floor: PositiveFloat = 1e-6,
 ) -> StateDict:

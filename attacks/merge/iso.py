@@ -7,17 +7,14 @@ from pydantic import ValidationInfo, field_validator
 from torch import Tensor
 
 from mergearena import attacks
-from mergearena.attacks.merge.scaled import ScaledConfig, ScaledMerge, Share
+from mergearena.attacks.merge.scaled import Share
+from mergearena.attacks.merge.spectral import MapConfig, SpectralMerge
 from mergearena.attacks.merge.tsv import leading, nearest_orthonormal
-from mergearena.bench.files.checkpoints import StateDict
-from mergearena.bench.merging.kernels import isotropic, matrices
-from mergearena.bench.merging.vectors import TaskVectors
-from mergearena.bench.players.stages import CostClass
-from mergearena.bench.players.views import MergingView
+from mergearena.bench.merging.kernels import isotropic
 
 
 @attacks.merger("iso")
-class Iso(ScaledMerge):
+class Iso(SpectralMerge):
     """Per weight matrix, the sum of task vectors with a flat spectrum (Iso-C):
 
         sum_t tau_t = U S V^T,   tau_m = mean(S) U V^T
@@ -28,13 +25,12 @@ class Iso(ScaledMerge):
 
     makes all of them orthonormal together (Procrustes) and flattens their spectrum (directions of singular value 0 are
     left out). Everything that is no matrix is averaged. lambda is 1.3 (cts: 1.5), what the paper's validation chose for
-    eight tasks on ViT-B/32. Matrices are those of the symmetry map.
+    eight tasks on ViT-B/32. The released code takes ``matrices=all``.
     """
 
     paper = "arXiv 2502.04959, alg. 1 and 2"
-    cost_class = CostClass.ALGEBRA
 
-    class Config(ScaledConfig):
+    class Config(MapConfig):
         """Which subspaces."""
 
         variant: Literal["c", "cts"] = "c"
@@ -53,19 +49,12 @@ class Iso(ScaledMerge):
         """The paper's for eight tasks."""
         return 1.3 if self.config.variant == "c" else 1.5
 
-    def combine(self, vectors: TaskVectors, view: MergingView) -> StateDict:
+    def combine_matrix(self, stack_toi: Tensor) -> Tensor:
         """Sum, flatten."""
-        decomposed = matrices(view.architecture, view.base)
-
-        def flatten(key: str, stack: Tensor) -> Tensor:
-            if key not in decomposed:
-                return stack.mean(0)
-            # In single precision LAPACK's divide and conquer does not always converge where singular values repeat.
-            exact = stack.double()
-            flat = isotropic(exact.sum(0)) if self.config.variant == "c" else _cts(exact, self.config.common)
-            return flat.to(stack.dtype)
-
-        return vectors.map(flatten)
+        # In single precision LAPACK's divide and conquer does not always converge where singular values repeat.
+        exact = stack_toi.double()
+        flat = isotropic(exact.sum(0)) if self.config.variant == "c" else _cts(exact, self.config.common)
+        return flat.to(stack_toi.dtype)
 
 
 def _cts(stack_toi: Tensor, common: float) -> Tensor:

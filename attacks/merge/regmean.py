@@ -1,7 +1,7 @@
 """RegMean: linear layers merged by least squares."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -42,8 +42,13 @@ def regmean(
     return merged
 
 
-def nearest(weights_oi: Sequence[Tensor], grams_ii: Sequence[Tensor], off_diagonal: float) -> Tensor:
-    """The least-squares weights of one layer, out x in, from T weights (out x in) and T Gram matrices (in x in)."""
+def nearest(
+    weights_oi: Sequence[Tensor], grams_ii: Sequence[Tensor], off_diagonal: float, ridge: float = RIDGE
+) -> Tensor:
+    """The least-squares weights of one layer, out x in, from T weights (out x in) and T Gram matrices (in x in).
+
+    ``ridge`` is relative to the mean diagonal entry of the sum of the Gram matrices.
+    """
     mean = torch.stack(list(weights_oi)).double().mean(0)
     total = torch.zeros_like(grams_ii[0], dtype=torch.float64)
     pull = torch.zeros_like(mean)
@@ -51,23 +56,30 @@ def nearest(weights_oi: Sequence[Tensor], grams_ii: Sequence[Tensor], off_diagon
         shrunk = gram.diagonal().diag().double().lerp(gram.double(), off_diagonal)
         total += shrunk
         pull += (weight.double() - mean) @ shrunk
-    ridge = RIDGE * total.diagonal().mean()
-    if ridge > 0:
-        total.diagonal().add_(ridge)
+    added = ridge * total.diagonal().mean()
+    if added > 0:
+        total.diagonal().add_(added)
         mean += torch.linalg.solve(total, pull, left=False)
     return mean.to(weights_oi[0].dtype)
 
 
 @torch.no_grad()
-def gram_matrices(state: StateDict, task: str, inputs: Tensor, view: MergingView) -> StateDict:
-    """G = X^T X (in x in, float64) of every linear layer that the forward pass runs, by the key of its weight."""
+def gram_matrices(
+    state: StateDict, task: str, inputs: Tensor, view: MergingView, only: Container[str] | None = None
+) -> StateDict:
+    """G = X^T X (in x in, float64) of every linear layer, by the key of its weight, in the order of the forward pass.
+
+    Of those in ``only``, where it is given.
+    """
     model = view.model(state)
     keys = {id(parameter): key for key, parameter in model.named_parameters()}
     grams: StateDict = {}
 
     def count(weight: Tensor, rows: Tensor) -> None:
-        rows = rows.flatten(0, -2)
         key = keys[id(weight)]
+        if only is not None and key not in only:
+            return
+        rows = rows.flatten(0, -2)
         grams[key] = grams.get(key, 0) + (rows.mT @ rows).double()
 
     def watch_attention(layer: nn.MultiheadAttention) -> None:
@@ -92,5 +104,5 @@ def gram_matrices(state: StateDict, task: str, inputs: Tensor, view: MergingView
         elif isinstance(module, nn.Linear):
             module.register_forward_hook(lambda m, args, _: count(m.weight, args[0]))
     for (batch,) in view.suite.batches(inputs):
-        view.logits(model, task, batch)
+        view.outputs(model, task, batch)
     return grams

@@ -6,13 +6,12 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
 
-import torch
-import torch.nn.functional as F
 from pydantic import Field
 
 from mergearena.bench.files.checkpoints import StateDict
 from mergearena.bench.merging.kernels import add_task_vector
 from mergearena.bench.merging.vectors import TaskVectors
+from mergearena.bench.players.options import Searched
 from mergearena.bench.players.player import AttackConfig
 from mergearena.bench.players.stages import Merge
 from mergearena.bench.players.tier import Tier
@@ -32,7 +31,7 @@ STEPS = (0.3, 0.1)
 class ScaledConfig(AttackConfig):
     """Config of a merge with a coefficient."""
 
-    scale: float | Literal["chosen", "per-model"] | None = None
+    scale: Annotated[float | Literal["chosen", "per-model"] | None, Searched(0.1, 2.0)] = None
     """lambda; null means the published default. ``chosen``: the one that does best on the labelled examples, to 0.1;
     ``per-model``: from there one coefficient per task vector (both play in the tier ``labelled``)."""
 
@@ -125,13 +124,11 @@ def _moved(weights: Weights, index: int, move: float) -> Weights:
     return (*weights[:index], max(0.0, round(weights[index] + move, 6)), *weights[index + 1 :])
 
 
-@torch.inference_mode()
 def skill(state: StateDict, view: MergingView) -> tuple[float, float]:
-    """(mean score, -mean cross-entropy) over the tasks on the tier's labelled examples; compared in that order."""
+    """(mean score, -mean loss) over the tasks on the tier's labelled examples; compared in that order."""
     score = loss = 0.0
     for task in view.tasks:
-        inputs, labels = view.labelled(task)
-        logits = view.suite.predict(state, task, inputs)
-        score += (logits.argmax(-1) == labels).double().mean().item() / len(view.tasks)
-        loss += F.cross_entropy(logits, labels).item() / len(view.tasks)
+        found = view.suite.assess(state, task, *view.labelled(task))
+        score += found.score / len(view.tasks)
+        loss += found.loss / len(view.tasks)
     return score, -loss

@@ -15,7 +15,7 @@ from mergearena.bench.merging.kernels import add_task_vector
 from mergearena.bench.merging.vectors import TaskVectors, working_dtype
 from mergearena.bench.players.views import MergingView
 
-_PARALLEL = 0.9995
+PARALLEL = 0.9995
 """Above this cosine the arc is the chord, and its formula would divide by zero (mergekit's limit)."""
 
 
@@ -63,7 +63,7 @@ def _slerp(first: Tensor, second: Tensor, t: float) -> Tensor:
     a, b = first.flatten().double(), second.flatten().double()
     length = a.norm() * b.norm()
     cosine = (a @ b / length).clamp(-1, 1) if length > 0 else torch.ones(())
-    if cosine.abs() > _PARALLEL:
+    if cosine.abs() > PARALLEL:
         return torch.lerp(first, second, t)
     angle = cosine.acos()
     left, right = (((1 - t) * angle).sin() / angle.sin()).item(), ((t * angle).sin() / angle.sin()).item()

@@ -4,16 +4,11 @@ import torch
 from torch import Tensor
 
 from mergearena import attacks
-from mergearena.attacks.merge.scaled import ScaledMerge
-from mergearena.bench.files.checkpoints import StateDict
-from mergearena.bench.merging.kernels import matrices
-from mergearena.bench.merging.vectors import TaskVectors
-from mergearena.bench.players.stages import CostClass
-from mergearena.bench.players.views import MergingView
+from mergearena.attacks.merge.spectral import MapConfig, SpectralMerge
 
 
 @attacks.merger("tsv")
-class TSV(ScaledMerge):
+class TSV(SpectralMerge):
     """Per weight matrix, keep each task's top 1/T singular triplets, side by side, and whiten them jointly:
 
         tau_t = U_t S_t V_t^T,   U = [U_1 .. U_T],  S = diag(S_1 .. S_T),  V = [V_1 .. V_T]   (top 1/T of each)
@@ -21,24 +16,18 @@ class TSV(ScaledMerge):
         tau_m = U_ S V_^T
 
     Everything that is no matrix is averaged. lambda is 1. Triplets of singular value 0 carry nothing and are left
-    out, so that a model equal to its base does not disturb the others. Matrices are those of the symmetry map.
+    out, so that a model equal to its base does not disturb the others. The released code takes ``matrices=all``.
     """
 
     paper = "arXiv 2412.00081, alg. 1"
-    cost_class = CostClass.ALGEBRA
+    Config = MapConfig
 
-    def combine(self, vectors: TaskVectors, view: MergingView) -> StateDict:
+    def combine_matrix(self, stack_toi: Tensor) -> Tensor:
         """Decompose, whiten, put together."""
-        decomposed = matrices(view.architecture, view.base)
-        return vectors.map(lambda key, stack: _whitened(stack) if key in decomposed else stack.mean(0))
-
-
-def _whitened(stack_toi: Tensor) -> Tensor:
-    """T x o x i -> o x i."""
-    rank = max(1, min(stack_toi.shape[1:]) // len(stack_toi))
-    triplets = [leading(matrix, rank) for matrix in stack_toi]
-    u, s, v = (torch.cat(parts, dim=-1) for parts in zip(*triplets, strict=True))
-    return nearest_orthonormal(u) * s @ nearest_orthonormal(v).T
+        rank = max(1, min(stack_toi.shape[1:]) // len(stack_toi))
+        triplets = [leading(matrix, rank) for matrix in stack_toi]
+        u, s, v = (torch.cat(parts, dim=-1) for parts in zip(*triplets, strict=True))
+        return nearest_orthonormal(u) * s @ nearest_orthonormal(v).T
 
 
 def leading(matrix_oi: Tensor, rank: int, beside: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:

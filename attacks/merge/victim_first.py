@@ -1,6 +1,7 @@
 """Victim first: task arithmetic that leaves the victim nearly its own length."""
 
 from collections.abc import Mapping
+from typing import Annotated
 
 from pydantic import NonNegativeFloat
 
@@ -8,6 +9,7 @@ from mergearena import attacks
 from mergearena.bench.files.checkpoints import StateDict
 from mergearena.bench.merging.kernels import add_task_vector, default_scale
 from mergearena.bench.merging.vectors import TaskVectors
+from mergearena.bench.players.options import Searched
 from mergearena.bench.players.views import MergingView
 
 
@@ -16,8 +18,8 @@ def victim_first(
     models: Mapping[str, StateDict],
     view: MergingView,
     *,
-    scale: NonNegativeFloat = 0.85,
-    donors: NonNegativeFloat | None = None,
+    scale: Annotated[NonNegativeFloat, Searched(0.1, 2.0)] = 0.85,
+    donors: Annotated[NonNegativeFloat | None, Searched(0.1, 2.0)] = None,
 ) -> StateDict:
     """Task arithmetic with a coefficient of its own for the victim, and without data:
 

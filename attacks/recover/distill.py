@@ -1,5 +1,7 @@
 """Distillation: the released model still answers, so it can always teach."""
 
+from functools import partial
+
 from pydantic import PositiveFloat
 
 from mergearena import attacks
@@ -7,7 +9,7 @@ from mergearena.attacks.examples import limited
 from mergearena.attacks.recover.finetune import FinetuneConfig
 from mergearena.bench.files.checkpoints import StateDict
 from mergearena.bench.games.protection.players import AttackerView, Recover
-from mergearena.bench.learning.training import divergence, mean_over_tasks, train
+from mergearena.bench.learning.training import mean_over_tasks, train
 from mergearena.bench.players.stages import CostClass
 from mergearena.bench.players.tier import Tier
 
@@ -44,8 +46,8 @@ class Distill(Recover):
             inputs = seen.unlabelled(task)
             # Cloned: what is computed in inference mode cannot take part in a loss.
             data[task] = inputs, view.suite.predict(teacher(task, view), task, inputs).clone()
-        loss = mean_over_tasks(divergence(self.config.temperature), view)
-        return train(merged, data, loss, view, self.config)
+        loss = partial(view.suite.divergence, temperature=self.config.temperature)
+        return train(merged, data, mean_over_tasks(loss, view), view, self.config)
 
 
 def teacher(task: str, view: AttackerView) -> StateDict:

@@ -1,6 +1,5 @@
 """Fine-tuning of the merged model on a few labelled examples."""
 
-import torch.nn.functional as F
 from pydantic import PositiveInt
 
 from mergearena import attacks
@@ -35,4 +34,4 @@ class Finetune(Recover):
         """The fine-tuned model."""
         seen = limited(view, self.config.k)
         data = {task: seen.labelled(task) for task in view.tasks}
-        return train(merged, data, mean_over_tasks(F.cross_entropy, view), view, self.config)
+        return train(merged, data, mean_over_tasks(view.suite.criterion, view), view, self.config)

@@ -93,7 +93,7 @@ def moments(model: nn.Module, inputs: Mapping[str, Tensor], view: AttackerView, 
         return hook
 
     hooks = [layer.register_forward_hook(hook_of(name), with_kwargs=True) for name, layer in norms(model).items()]
-    view.logits(model, next(iter(inputs)), joined)  # any task's head will do: no norm reads it
+    view.outputs(model, next(iter(inputs)), joined)  # any task's head will do: no norm reads it
     for hook in hooks:
         hook.remove()
     return found
@@ -131,5 +131,5 @@ def reestimate(model: nn.Module, inputs: Mapping[str, Tensor], view: AttackerVie
         layer.train().momentum = None  # the plain mean over batches
     for task, x in inputs.items():
         for (batch,) in view.suite.batches(x) if layers else ():
-            view.logits(model, task, batch)
+            view.outputs(model, task, batch)
     model.eval()

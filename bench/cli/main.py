@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from mergearena import __version__
 from mergearena.bench.cli import study, submit
+from mergearena.bench.cli.asked.run import RunOptions
 from mergearena.bench.cli.auto import auto_app
 from mergearena.bench.cli.board import board_app
 from mergearena.bench.cli.console import console as _console
-from mergearena.bench.cli.options import CORES, SuiteOption
+from mergearena.bench.cli.options import takes
 from mergearena.bench.cli.stopping import Stopped, stoppable
 from mergearena.bench.cli.zoo import zoo_app
 from mergearena.bench.errors import ArenaError
-from mergearena.bench.records import official
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,107 +41,24 @@ app.add_typer(submit.app, name="submit")
 
 
 @app.command()
-def run(
-    track: Annotated[
-        Literal["protection", "backdoor"],
-        typer.Option(
-            help="protection: defenses rewrite a victim, attacks merge it. backdoor: attacks poison uploads, "
-            "defenses merge them safely."
-        ),
-    ] = "protection",
-    suite: SuiteOption = "embedded",
-    preset: Annotated[
-        str,
-        typer.Option(
-            help="quick, standard, catalogue, full or dropout; backdoor: quick, standard, contributors or masks."
-        ),
-    ] = "quick",
-    defense: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Defense to play instead of the preset's, as in 'params(scaling=symmetric)', or, in the backdoor "
-            "track, a merger as in 'adamerging > anp'. Repeatable."
-        ),
-    ] = None,
-    attack: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Attack to play instead of the preset's, as in 'weight-matching > ties', auto, or badnets. Repeatable."
-        ),
-    ] = None,
-    match: Annotated[
-        list[str] | None,
-        typer.Option(help="Match to play instead of the preset's, as victim+donor or malicious+other. Repeatable."),
-    ] = None,
-    malicious: Annotated[
-        int, typer.Option(min=1, help="Backdoor: how many contributors of a match, the first ones, are one attacker's.")
-    ] = 1,
-    tier: Annotated[
-        Literal["data-free", "unlabelled", "labelled"], typer.Option(help="Play no attack beyond this tier.")
-    ] = "labelled",
-    seed: Annotated[list[int] | None, typer.Option(help="Seed to play instead of the preset's. Repeatable.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Plays at a time; each gets its share of the cores.")] = CORES,
-    records: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the records; those that still hold are reused. [runs/SUITE/records]"),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write the board. [runs/SUITE/leaderboard.json]")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Play everything again, replacing records.")] = False,
-    keep: Annotated[
-        bool,
-        typer.Option("--keep", help="Keep what attacks start from, so that a later run need not make it again."),
-    ] = False,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds that one player may take.")] = 600.0,
-    memory: Annotated[float, typer.Option(min=0.1, help="GiB that one player may allocate.")] = 4.0,
-    examples: Annotated[int, typer.Option(min=1, help="k: examples per task for the data tiers.")] = official.EXAMPLES,
-    key: Annotated[
-        str, typer.Option(help="Run key from which the defenses' secret seeds are derived; scoring uses a fresh one.")
-    ] = official.KEY,
-    plugin: Annotated[
-        list[Path] | None, typer.Option(help="Python file with your own players to register. Repeatable.")
-    ] = None,
-) -> None:
+@takes(RunOptions)
+def run(options: RunOptions) -> None:
     """Play defenses against attacks, then print the board and write it as JSON and HTML.
 
     One record per play is written as it finishes: a killed run resumes where it stopped.
     """
     from mergearena.bench.cli.commands.run import run as play
-    from mergearena.bench.games import grid
 
-    folder = Path("runs") / suite
-    board = "leaderboard.json" if track == "protection" else f"{track}.json"
-    code = play(
-        grid.Options(
-            track=track,
-            suite=suite,
-            preset=preset,
-            defenses=tuple(defense or ()),
-            attacks=tuple(attack or ()),
-            matches=tuple(match or ()),
-            malicious=malicious,
-            tier=tier,
-            seeds=tuple(seed or ()),
-            jobs=jobs,
-            records=records or folder / "records",
-            out=out or folder / board,
-            fresh=fresh,
-            keep=keep,
-            timeout=timeout,
-            memory=memory,
-            examples=examples,
-            key=key,
-            plugins=tuple(plugin or ()),
-        ),
-        _console(),
-    )
-    raise typer.Exit(code)
+    raise typer.Exit(play(options, _console()))
 
 
 @app.command("list")
 def list_players(
-    what: Annotated[str, typer.Argument(help="defenses, attacks, suites or presets; everything by default.")] = "all",
+    what: Annotated[
+        str, typer.Argument(help="defenses, attacks, suites, tracks or presets; everything by default.")
+    ] = "all",
 ) -> None:
-    """List players, suites and presets."""
+    """List players, suites, tracks and presets."""
     from mergearena.bench.cli.commands import players
 
     _console().print(players.listing(what))

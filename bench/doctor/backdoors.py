@@ -12,6 +12,7 @@ from mergearena.bench.doctor.plays import EXAMPLES, KEY, flag, unranked
 from mergearena.bench.games import backdoor
 from mergearena.bench.games.backdoor.pipeline import parse_backdoor, parse_merger
 from mergearena.bench.games.protocol import protocol
+from mergearena.bench.players.roster import Roster
 from mergearena.bench.records.record import Record
 from mergearena.bench.runner.executors.limits import Limits
 from mergearena.bench.runner.run import run as play_all
@@ -20,7 +21,7 @@ _SOUND, _LUCKY, _CLEAN = "sound-contributor", "planted-lucky-trigger", "planted-
 _MERGE, _NO_MERGE = "task-arithmetic", "planted-merges-nothing"
 
 
-def run(suite: str, limits: Limits, folder: Path) -> list[Record]:
+def run(suite: str, limits: Limits, roster: Roster, folder: Path) -> list[Record]:
     """Play planted and sound contributors and mergers, on all tasks of a suite."""
     tasks = tuple(suites.get(suite).tasks)
     plays = backdoor.plan(
@@ -30,14 +31,15 @@ def run(suite: str, limits: Limits, folder: Path) -> list[Record]:
         [*map(parse_backdoor, (_SOUND, _LUCKY, _CLEAN))],
         [*map(parse_merger, (_MERGE, _NO_MERGE))],
     )
-    return play_all(plays, folder, jobs=os.cpu_count() or 1, limits=limits).records
+    return play_all(plays, folder, jobs=os.cpu_count() or 1, limits=limits, roster=roster).records
 
 
 def findings(records: Iterable[Record]) -> Iterator[Finding]:
     """What the board of such a run says of them."""
+    from mergearena.leaderboard.backdoor.parts import BackdoorBoard
     from mergearena.leaderboard.board.build import build
 
-    (board,) = build(records).backdoor
+    (board,) = build(records).of(BackdoorBoard)
     failure = next((f"{f.attack} × {f.defense or 'upload'} failed: {f.reason}" for f in board.failures), None)
     for fault, name, planted in (
         ("a trigger that the base obeys by itself", "adversarial-on-the-base", _LUCKY),

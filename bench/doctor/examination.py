@@ -10,11 +10,13 @@ from tempfile import TemporaryDirectory
 from mergearena.bench.doctor import backdoors, files, players, plays
 from mergearena.bench.doctor.finding import Finding
 from mergearena.bench.errors import ArenaError
+from mergearena.bench.players.roster import Roster
 from mergearena.bench.players.stand_in import Declaration, standing_in
 from mergearena.bench.runner.executors.limits import Limits
 from mergearena.bench.submit.gates import inspect
 
 PLANTED = Path(__file__).with_name("planted.py")
+LIMITS = Limits(seconds=120.0)
 MINIATURE = "mergearena.bench.doctor.miniature:Miniature"
 
 
@@ -33,10 +35,10 @@ def examine(suite: str = MINIATURE) -> Iterator[Finding]:
     with TemporaryDirectory() as name, standing(declared):
         folder = Path(name)
         yield from players.findings(players.paces(PLANTED, declared, folder / "gates"))
-        limits = Limits(seconds=120.0, plugins=(PLANTED,), declared=declared)
-        played = plays.run(suite, limits, folder / "run")
+        roster = Roster((PLANTED,), declared)
+        played = plays.run(suite, LIMITS, roster, folder / "run")
         yield from plays.findings(played)
-        yield from backdoors.findings(backdoors.run(suite, limits, folder / "backdoor"))
+        yield from backdoors.findings(backdoors.run(suite, LIMITS, roster, folder / "backdoor"))
         yield from files.findings(played, suite, folder)
 
 

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from rich.console import Console
 from torch import Tensor
 
 from mergearena.bench import suites
@@ -75,11 +74,11 @@ def other_code(played: Run) -> Finding:
 
 def board(records: Iterable[Record], folder: Path) -> Iterator[Finding]:
     """A board of the records is built in ``folder``; then one of them is edited, and then it is taken out."""
-    from mergearena.bench.cli.commands.board import build_committed
     from mergearena.leaderboard.archive.check import check
+    from mergearena.leaderboard.archive.rebuild import rebuild
 
     paths = [archive.write(record, folder / "records") for record in records if record.status == "ok"]
-    build_committed(folder, Console(quiet=True))
+    rebuild(folder)
     alarm = _first(problem.what for problem in check(folder))
 
     victim = paths[0]
@@ -88,7 +87,7 @@ def board(records: Iterable[Record], folder: Path) -> Iterator[Finding]:
     fields["score"]["test"][task] = share / 2
     victim.write_text(json.dumps(fields), encoding="utf-8")
     said = _first(problem.what for problem in check(folder) if problem.path == victim)
-    yield Finding("an score edited in a record", "leaderboard check", said, alarm)
+    yield Finding("a score edited in a record", "leaderboard check", said, alarm)
 
     victim.unlink()
     said = _first(f"{problem.path.name}: {problem.what}" for problem in check(folder))

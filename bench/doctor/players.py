@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mergearena.bench.doctor.finding import Finding
+from mergearena.bench.players.roster import Roster
 from mergearena.bench.players.stand_in import Declaration
 from mergearena.bench.runner.confinement import confine
-from mergearena.bench.runner.executors.local import Slot
-from mergearena.bench.runner.store import Store
+from mergearena.bench.runner.executors.executor import Setting
+from mergearena.bench.runner.workplace import Workplace
 from mergearena.bench.submit import gates, runs
+from mergearena.bench.submit.roles import entry_of
 from mergearena.bench.submit.runs import Runs
 from mergearena.bench.submit.verdicts import Gate
 
@@ -70,12 +72,9 @@ def paces(path: Path, players: Sequence[Declaration], folder: Path) -> dict[str,
         Player -> what it did.
     """
     names = dict.fromkeys(name for fault in _planted() for name in (fault.sound, fault.player))
-    known, store = {player.name: player for player in players}, Store(folder)
-    slot = Slot(replace(runs.TOYS, plugins=(path,), declared=tuple(players)), lambda job, steps: None)
-    try:
-        return {name: runs.paces(slot, store, known[name], (_FAMILY,)) for name in names}
-    finally:
-        slot.close()
+    known = {player.name: entry_of(player) for player in players}
+    with Workplace(folder, Setting(limits=runs.TOYS, roster=Roster((path,), tuple(players)))) as place:
+        return {name: runs.paces(place, known[name], (_FAMILY,)) for name in names}
 
 
 def findings(found: Mapping[str, Runs]) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from mergearena.bench.games import protection
 from mergearena.bench.games.protection import Match, Record
 from mergearena.bench.games.protection.pipeline import parse_attack, parse_defense
 from mergearena.bench.games.protocol import protocol
+from mergearena.bench.players.roster import Roster
 from mergearena.bench.records.protocol import Protocol
 from mergearena.bench.records.record import Scores
 from mergearena.bench.runner.executors.limits import Limits
@@ -53,6 +54,7 @@ class Run:
     root: Path
     """The records' folder."""
     limits: Limits
+    roster: Roster
     records: Sequence[Record] = ()
     """Of these plays."""
     swapped: Sequence[Record] = ()
@@ -60,10 +62,10 @@ class Run:
 
     def again(self, plays: Sequence[protection.Play], root: Path) -> Summary:
         """Run some plays, as the command does."""
-        return play_all(plays, root, jobs=min(len(plays), os.cpu_count() or 1), limits=self.limits)
+        return play_all(plays, root, jobs=min(len(plays), os.cpu_count() or 1), limits=self.limits, roster=self.roster)
 
 
-def run(suite: str, limits: Limits, folder: Path) -> Run:
+def run(suite: str, limits: Limits, roster: Roster, folder: Path) -> Run:
     """Play the first two tasks of a suite against each other: references, and planted beside sound players."""
     one, other = list(suites.get(suite).tasks)[:2]
     held = protocol(suite, (one, other), KEY, EXAMPLES)
@@ -74,7 +76,7 @@ def run(suite: str, limits: Limits, folder: Path) -> Run:
         *_plan(held, [there], (), _REFERENCES),
     ]
     unique = list({play.id: play for play in plays}.values())
-    first = Run(unique, folder / "records", limits)
+    first = Run(unique, folder / "records", limits, roster)
     return replace(
         first,
         records=_records(first.again(unique, first.root)),
@@ -120,9 +122,9 @@ def findings(played: Run) -> Iterator[Finding]:
 def _swapped(plays: Iterable[protection.Play]) -> Iterator[protection.Play]:
     """The plays of known models, under a scorer that swaps."""
     for play in plays:
-        if play.attack in _REFERENCES:
+        if play.attack and play.attack.spelling in _REFERENCES:
             yield Swapped(**{field.name: getattr(play, field.name) for field in fields(play)})
-        elif play.attack is None and play.defense == "none":
+        elif play.attack is None and play.defense == parse_defense("none"):
             yield play
 
 
@@ -132,8 +134,9 @@ def _records(summary: Summary) -> list[Record]:
 
 def _board(records: Iterable[Record]) -> SuiteBoard:
     from mergearena.leaderboard.board.build import build
+    from mergearena.leaderboard.protection.parts import SuiteBoard
 
-    (board,) = build(records).protection
+    (board,) = build(records).of(SuiteBoard)
     return board
 
 

@@ -86,8 +86,23 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def preflight(state: Any, like: Mapping[str, Tensor], who: str) -> StateDict:
+def cast(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> StateDict:
+    """The state with floating-point tensors in the precision that ``like`` has them in."""
+
+    def fits(key: str, value: Tensor) -> bool:
+        return key in like and value.is_floating_point() and like[key].is_floating_point()
+
+    return {key: value.to(like[key].dtype) if fits(key, value) else value for key, value in state.items()}
+
+
+def preflight(state: Any, like: Mapping[str, Tensor], who: str, remedy: str | None = None) -> StateDict:
     """Check that ``state`` is a drop-in replacement for ``like`` and return it.
+
+    Args:
+        state: to be checked.
+        like: whose keys, shapes and dtypes are wanted.
+        who: made it, for the message.
+        remedy: what to do about it; None: what a player should do.
 
     Raises:
         BadCheckpoint: it is not a dict of tensors, or keys, shapes, dtypes differ, or a value is not finite.
@@ -96,22 +111,22 @@ def preflight(state: Any, like: Mapping[str, Tensor], who: str) -> StateDict:
     if type(state) not in (dict, OrderedDict) or not all(type(v) in (Tensor, Parameter) for v in state.values()):
         raise BadCheckpoint(f"{who} returned {type(state).__name__}; return a plain dict of parameter name -> tensor")
     if missing := sorted(like.keys() - state.keys()):
-        raise BadCheckpoint(f"{who} left out {_few(missing)}; return every key of the model it was given")
+        raise BadCheckpoint(f"{who} left out {_few(missing)}; {remedy or 'return every key of the model it was given'}")
     if extra := sorted(state.keys() - like.keys()):
-        raise BadCheckpoint(f"{who} added {_few(extra)}; return only the keys of the model it was given")
+        raise BadCheckpoint(f"{who} added {_few(extra)}; {remedy or 'return only the keys of the model it was given'}")
     for key, reference in like.items():
         value = state[key]
         if value.shape != reference.shape:
             raise BadCheckpoint(
                 f"{who} changed the shape of {key!r} from {tuple(reference.shape)} to {tuple(value.shape)}; "
-                "keep the architecture"
+                f"{remedy or 'keep the architecture'}"
             )
         if value.dtype != reference.dtype:
             raise BadCheckpoint(
-                f"{who} changed the dtype of {key!r} from {reference.dtype} to {value.dtype}; cast it back"
+                f"{who} changed the dtype of {key!r} from {reference.dtype} to {value.dtype}; {remedy or 'cast it back'}"
             )
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise BadCheckpoint(f"{who} put NaN or infinity into {key!r}; check for divisions by zero")
+            raise BadCheckpoint(f"{who} put NaN or infinity into {key!r}; {remedy or 'check for divisions by zero'}")
     return {key: state[key].detach() for key in like}
 
 

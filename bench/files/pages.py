@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, StrictUndefined
 
 
-def templates_in(folder: Path) -> Environment:
-    """The templates of a folder: what they are given is escaped, and what they are not given is an error."""
+def templates_in(folder: Path, others: Mapping[str, Path] | None = None) -> Environment:
+    """The templates of a folder, and of others as ``NAME/FILE``.
+
+    What they are given is escaped, and what they are not given is an error.
+    """
+    named = {name: FileSystemLoader(path, encoding="utf-8") for name, path in (others or {}).items()}
     return Environment(
-        loader=FileSystemLoader(folder, encoding="utf-8"),
+        loader=ChoiceLoader([FileSystemLoader(folder, encoding="utf-8"), PrefixLoader(named)]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

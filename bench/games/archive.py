@@ -7,12 +7,15 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from mergearena.bench import games
 from mergearena.bench.errors import BadRecord, UnknownName
 from mergearena.bench.files.atomic import write_text
+from mergearena.bench.games.game import games
 from mergearena.bench.records import text
 from mergearena.bench.records.places import DIGITS, files, path_of
 from mergearena.bench.records.record import Record
+
+_FIRST = "protection"
+"""The game of records from before there was another, which do not name it."""
 
 
 def write(record: Record, root: Path) -> Path:
@@ -35,7 +38,7 @@ def read(path: Path) -> Record:
     """
     try:
         fields = text.from_text(path.read_bytes())
-        return games.record_type(fields.get("track", "protection")).model_validate(fields)
+        return games.find(fields.get("track", _FIRST)).record.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
         raise BadRecord(path, f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}") from None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -20,7 +22,7 @@ from mergearena.bench.records.cost import Cost
 from mergearena.bench.records.protocol import Protocol
 from mergearena.bench.records.record import Record
 from mergearena.bench.suites import Split, Suite
-from mergearena.bench.suites.confined import Confined
+from mergearena.bench.suites.confined import confine
 
 Steps = Callable[[int, int], None]
 """Told how many of how many steps are done."""
@@ -60,8 +62,20 @@ class Played:
     facts: Facts = field(default_factory=Facts)
 
 
-class Job(ABC):
-    """What a player's process does."""
+class Work(ABC):
+    """What is done in a player's process."""
+
+    @abstractmethod
+    def suite(self, files: Files) -> Suite:
+        """The suite as the player may see it. Runs in the player's process, before any code of the player's."""
+
+    @abstractmethod
+    def run(self, suite: Suite, files: Files, progress: Steps) -> Played:
+        """Run the player, in its process: loads no test split."""
+
+
+class Job(Work):
+    """What a player's process does, as the runner knows it."""
 
     facts: ClassVar[type[Facts]] = Facts
     """What the process may tell beside the result and its cost."""
@@ -77,16 +91,31 @@ class Job(ABC):
         """What is done, for the terminal."""
 
     @abstractmethod
-    def shown(self) -> Self:
-        """The same job without what the player's process must not know: the only form that is sent there."""
+    def sent(self) -> Work:
+        """The only form in which it goes to the player's process: without what that must not know."""
 
-    @abstractmethod
+
+Offer = Callable[[Files], Suite]
+"""Makes the suite as a player may see it."""
+
+
+@dataclass(frozen=True)
+class Packed(Work):
+    """A play on its way to its player's process: there, its players are known only once their files are loaded, which
+    is after the suite is made.
+    """
+
+    offer: Offer
+    play: bytes
+
     def suite(self, files: Files) -> Suite:
-        """The suite as the player may see it. Runs in the player's process, before any code of the player's."""
+        """The suite as the player may see it."""
+        return self.offer(files)
 
-    @abstractmethod
     def run(self, suite: Suite, files: Files, progress: Steps) -> Played:
-        """Run the player, in its process: loads no test split."""
+        """Unpack the play, and run it."""
+        play: Play = pickle.loads(self.play)  # packed by :meth:`Play.sent`
+        return play.run(suite, files, progress)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +125,10 @@ class Play(Job):
     A game subclasses it; everything that tells one game from another is here or in its records.
     """
 
+    track: ClassVar[str]
+    """The game."""
+    scoring: ClassVar[str]
+    """The version of what its judge computes."""
     protocol: Protocol
     seed: int
     after: tuple[str, ...] | None = None
@@ -176,10 +209,23 @@ class Play(Job):
         """What its player may see of the result that it starts from. Runs in the runner's process."""
         return checkpoints.load(given, dtype=None)
 
+    @property
+    def offer(self) -> Offer:
+        """Makes the suite with the models and the training data of the player's side; can be pickled."""
+        return partial(confined, self.protocol.suite, self.models)
+
+    @abstractmethod
+    def shown(self) -> Self:
+        """The same play without what the player's process must not know."""
+
+    def sent(self) -> Packed:
+        """What is shown, packed."""
+        shown = self.shown()
+        return Packed(shown.offer, pickle.dumps(shown))
+
     def suite(self, files: Files) -> Suite:
         """The suite with the models and the training data of the player's side."""
-        suite = suites.get(self.protocol.suite)
-        return Confined(suite, {task: suite.finetuned(task) for task in self.models}, files.training)
+        return self.offer(files)
 
     @abstractmethod
     def judge(self, result: Path, given: Path | None) -> dict[str, Any]:
@@ -196,3 +242,9 @@ class Play(Job):
     @abstractmethod
     def record(self, **common: Any) -> Record:
         """The record of this play, given the fields that the runner knows."""
+
+
+def confined(name: str, models: Sequence[str], files: Files) -> Suite:
+    """The suite of that name with the fine-tuned models of these tasks alone."""
+    suite = suites.get(name)
+    return confine(suite, {task: suite.finetuned(task) for task in models}, files.training)

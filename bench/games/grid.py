@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the command line asks for."""
+    """The grid that the command line asks for; empty: the preset's."""
 
     track: str
     suite: str
@@ -21,13 +20,5 @@ class Options:
     tier: str
     """The highest tier to play in."""
     seeds: tuple[int, ...]
-    jobs: int
-    records: Path
-    out: Path
-    fresh: bool
-    keep: bool
-    timeout: float
-    memory: float
     examples: int
     key: str
-    plugins: tuple[Path, ...]

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mergearena.bench.files.checkpoints import StateDict
@@ -32,7 +31,7 @@ class Blend:
         """Take T models and their base; keeps their task vectors in memory."""
         self.base, self.count = base, len(models)
         vectors = TaskVectors(models, base)
-        self.tau = {key: vectors.stacked(key).flatten(1).clone() for key in vectors.keys}
+        self.tau = {key: vectors.stacked(key).reshape(self.count, -1).clone() for key in vectors.keys}
 
     def coefficients(self, value: float, per_tensor: bool = True) -> Tensor:
         """All coefficients equal: T x L, or T x 1 for one per model."""
@@ -109,11 +108,11 @@ def entropies(view: View) -> Objective:
     return objective
 
 
-def cross_entropies(view: View) -> Objective:
-    """sum_t mean_x CE(head_t(f(x)), y), of examples with labels."""
+def task_losses(view: View) -> Objective:
+    """sum_t of the suite's loss (in classification, mean_x CE(head_t(f(x)), y)), of examples with targets."""
 
     def objective(model: nn.Module, examples: Data) -> Tensor:
-        losses = [F.cross_entropy(view.logits(model, task, x), y) for task, (x, y) in examples.items()]
+        losses = [view.loss(model, task, x, y) for task, (x, y) in examples.items()]
         return torch.stack(losses).sum()
 
     return objective

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from mergearena.bench.errors import ArenaError
 from mergearena.bench.players.views import View
+from mergearena.bench.suites.classification import classification
 
 Norm = Literal["l1", "l2", "linf"]
 """Of all entries of one delta together: sum of magnitudes, Euclidean length, largest magnitude."""
@@ -50,11 +51,11 @@ class Perturbation:
             each: one delta per input of the batch rather than one for all.
 
         Raises:
-            ArenaError: the radius is negative.
+            ArenaError: the radius is negative, or the suite's tasks have no classes.
         """
         if not radius >= 0:
             raise ArenaError(f"a perturbation's radius is a share of the signal, at least 0, not {radius}")
-        self.view, self.norm = view, norm
+        self.suite, self.norm = classification(view.suite), norm
         self.tokens = not inputs.is_floating_point()
         signal = embedded(view, model, inputs) if self.tokens else inputs
         self.range = None if self.tokens else (float(signal.min()), float(signal.max()))
@@ -68,13 +69,13 @@ class Perturbation:
     def features(self, model: nn.Module, inputs: Tensor) -> Tensor:
         """Features B x D of shifted inputs, differentiable in delta; shifted pixels stay in the pixels' range."""
         if self.range is not None:
-            return self.view.suite.features(model, (inputs + self.delta).clamp(*self.range))
+            return self.suite.features(model, (inputs + self.delta).clamp(*self.range))
         with shifted(model, self.delta):
-            return self.view.suite.features(model, inputs)
+            return self.suite.features(model, inputs)
 
     def logits(self, model: nn.Module, task: str, inputs: Tensor) -> Tensor:
         """Class logits B x C of shifted inputs under the task's frozen head."""
-        return self.view.suite.classify(self.features(model, inputs), task)
+        return self.suite.classify(self.features(model, inputs), task)
 
     @torch.no_grad()
     def project(self) -> None:
@@ -137,7 +138,7 @@ def embedded(view: View, model: nn.Module, inputs: Tensor) -> Tensor:
     """What the first module that returns numbers makes of token ids: B x L x D."""
     seen: list[Tensor] = []
     with _first_output(model, seen.append):
-        view.suite.features(model, inputs)
+        classification(view.suite).features(model, inputs)
     if not seen:
         raise ArenaError("no module of the model returns floating-point numbers, so there is nothing to perturb")
     return seen[0]

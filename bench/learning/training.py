@@ -6,19 +6,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.players.options import BatchSize
 from mergearena.bench.players.player import Config
 from mergearena.bench.players.views import View
 
 Examples = Mapping[str, tuple[Tensor, Tensor]]
 """Task -> inputs (n x ...) and targets (n x ...)."""
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""Logits (B x C) and targets (B, or B x C) -> a scalar."""
+"""Outputs and targets (B x ... each) -> a scalar."""
 Objective = Callable[[nn.Module, Examples], Tensor]
 """The model in training and a step's batch of every task -> the scalar to minimise."""
 
@@ -30,7 +30,7 @@ class TrainingConfig(Config):
     """Gradient steps."""
     lr: PositiveFloat = 1e-4
     """Peak learning rate, annealed to zero along a cosine."""
-    batch_size: PositiveInt = 16
+    batch_size: BatchSize = 16
     """Examples per task and step."""
 
 
@@ -77,25 +77,15 @@ def train(
 
 
 def mean_over_tasks(loss: Loss, view: View) -> Objective:
-    """1/T sum_t loss(head_t(f_theta(x)), y), heads frozen."""
+    """1/T sum_t loss(f_t(x; theta), y), of what each task reads off the model: in classification, heads are frozen."""
 
     def objective(model: nn.Module, batch: Examples) -> Tensor:
         total = torch.zeros(())
         for task, (inputs, targets) in batch.items():
-            total = total + loss(view.logits(model, task, inputs), targets) / len(batch)
+            total = total + loss(view.outputs(model, task, inputs), targets) / len(batch)
         return total
 
     return objective
-
-
-def divergence(temperature: float) -> Loss:
-    """D^2 KL(teacher | student) of logits B x C, the mean over the batch."""
-
-    def loss(student: Tensor, taught: Tensor) -> Tensor:
-        soft = F.log_softmax(student / temperature, -1), F.log_softmax(taught / temperature, -1)
-        return temperature**2 * F.kl_div(*soft, reduction="batchmean", log_target=True)
-
-    return loss
 
 
 class At(nn.Module):

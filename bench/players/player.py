@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -73,7 +74,7 @@ class Player(ABC):
     paper: ClassVar[str] = ""
     """Where the method comes from, e.g. ``arXiv 2503.07661, eq. 3``; empty for our own."""
     source: ClassVar[str] = ""
-    """SHA-256 of the file it is defined in, where that file is not imported here."""
+    """Identity of the file it is defined in, where that file is not imported here."""
     deterministic: ClassVar[bool] = False
     """Whether a defense draws nothing: whoever knows its code can repeat what it does."""
     Config: ClassVar[type[BaseModel]] = Config
@@ -95,7 +96,15 @@ class Player(ABC):
         """The value of a trait, as this player is configured."""
         return getattr(self, trait.attribute or name)
 
-    @property
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same player with the same config."""
+        return isinstance(other, Player) and type(self) is type(other) and self.spelling == other.spelling
+
+    def __hash__(self) -> int:
+        """Equal players have equal hashes."""
+        return hash((type(self), self.spelling))
+
+    @cached_property
     def spelling(self) -> str:
         """How this player is written in pipelines, commands, records and boards; defaults are left out."""
         default = {name: f.get_default(call_default_factory=True) for name, f in self.Config.model_fields.items()}

@@ -6,6 +6,7 @@ registered after loading except where :meth:`Registry.opened` says so, and at th
 
 from __future__ import annotations
 
+import copyreg
 import difflib
 import inspect
 import pkgutil
@@ -13,6 +14,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import update_wrapper
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
@@ -122,6 +124,7 @@ class Registry:
         def play(self: Player, *arguments: Any) -> Any:
             return function(*arguments, **{name: value for name, value in self.config})  # an option may be called keys
 
+        update_wrapper(play, function, assigned=(), updated=())  # so that its source can be found
         made = self.kinds[kind]
         body = {made.method: play, "Config": config, "__doc__": function.__doc__, "__module__": function.__module__}
         return type(function.__name__, (made.parent,), body)
@@ -146,6 +149,7 @@ class Registry:
             raise ArenaError(f"the name {name!r} of {ours} is taken by {theirs}; choose another")
         player.name = name
         self._players[name] = player
+        copyreg.pickle(player, _by_name)
 
     def forget(self, player: type[Player]) -> None:
         """Take a player out again: its name is free, and what was parsed with it stays as it is."""
@@ -211,6 +215,17 @@ class Registry:
 
 
 registry = Registry()
+
+
+def _by_name(player: Player) -> tuple[Callable[..., Player], tuple[str, str, dict[str, Any]]]:
+    """A player is pickled as its name and config: another process may know another class of that name, such as the
+    stand-in of one whose file it does not import.
+    """
+    return _named, (player.name, player.kind, dict(player.config))
+
+
+def _named(name: str, kind: str, config: Mapping[str, Any]) -> Player:
+    return registry.find(name, kind)(**config)
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from mergearena.bench.files.checkpoints import StateDict
 from mergearena.bench.players.player import Player, Trait
 from mergearena.bench.players.registry import registry
 from mergearena.bench.players.tier import Tier
 from mergearena.bench.players.views import MergingView
+from mergearena.bench.suites.ties import single, whole
 
 
 class CostClass(StrEnum):
@@ -60,3 +62,17 @@ class Merge(Stage):
     @abstractmethod
     def merge(self, models: Mapping[str, StateDict], view: MergingView) -> StateDict:
         """The merged model. ``models``: task -> model; against a protected victim, aligned, and the victim first."""
+
+
+V = TypeVar("V", bound=MergingView)
+
+
+def merged(
+    merge: Callable[[Mapping[str, StateDict], V], StateDict], models: Mapping[str, StateDict], view: V
+) -> StateDict:
+    """What a merge makes of models; to the merge, tied weights are one tensor under their first name."""
+    ties = view.suite.ties
+    if not ties:
+        return merge(models, view)
+    apart = {task: single(model, ties) for task, model in models.items()}
+    return whole(merge(apart, replace(view, base=single(view.base, ties))), ties)

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
-from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from mergearena.bench.errors import ArenaError, BadConfig
-from mergearena.bench.files.hashing import sha256
+from mergearena.bench.players.identity import identity_of_file
+from mergearena.bench.players.options import Option, options_of
 from mergearena.bench.players.player import MadeConfig, Player
 from mergearena.bench.players.plugins import plugin_module
 from mergearena.bench.players.registry import NAMED_PATTERN, registry
@@ -25,8 +25,8 @@ Text = Annotated[str, Field(max_length=10_000)]
 Name = Annotated[str, Field(pattern=NAMED_PATTERN)]
 
 
-class Option(BaseModel):
-    """One field of a config."""
+class DeclaredOption(BaseModel):
+    """One option of a player, as another process may tell of it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,8 +45,8 @@ class Declaration(BaseModel):
     kind: Annotated[str, Field(max_length=60)]
     doc: Text
     source: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    """SHA-256 of the file."""
-    options: tuple[Option, ...]
+    """Identity of the file: a hash of the code that decides what its players do."""
+    options: tuple[DeclaredOption, ...]
     traits: dict[Annotated[str, Field(max_length=60)], bool | int | Text]
     """Those of its kind, as it is with its default config."""
 
@@ -57,8 +57,12 @@ class Declaration(BaseModel):
 
 
 def declare_all(path: Path) -> tuple[Declaration, ...]:
-    """The declarations of every player that an imported file has registered. Runs where its code may run."""
-    source = sha256(path)
+    """The declarations of every player that an imported file has registered. Runs where its code may run.
+
+    Raises:
+        ArenaError: something that it imports from this project is not found.
+    """
+    source = identity_of_file(path)
     own = (player for player in registry.players() if player.__module__ == plugin_module(path))
     return tuple(declare(player, source) for player in own)
 
@@ -77,15 +81,14 @@ def declare(player: type[Player], source: str) -> Declaration:
         kind=player.kind,
         doc=player.__doc__ or "",
         source=source,
-        options=tuple(_option(name, info) for name, info in player.Config.model_fields.items()),
+        options=tuple(map(_declared, options_of(player).values())),
         traits=values,
     )
 
 
-def _option(name: str, info: FieldInfo) -> Option:
-    required = info.is_required()
-    default = None if required else to_jsonable_python(info.get_default(call_default_factory=True))
-    return Option(name=name, required=required, default=default, meaning=info.description or "")
+def _declared(option: Option) -> DeclaredOption:
+    default = to_jsonable_python(option.value)
+    return DeclaredOption(name=option.name, required=option.required, default=default, meaning=option.meaning)
 
 
 def stand_in(declaration: Declaration) -> type[Player]:

@@ -13,6 +13,8 @@ from mergearena.bench.errors import TierViolation
 from mergearena.bench.files.checkpoints import StateDict
 from mergearena.bench.players.tier import Tier
 from mergearena.bench.suites.base import Suite
+from mergearena.bench.suites.classification import classification
+from mergearena.bench.suites.ties import whole
 from mergearena.bench.symmetry.architecture import Architecture
 
 
@@ -33,14 +35,26 @@ class View:
         return self.suite.architecture
 
     def model(self, state: StateDict) -> nn.Module:
-        """A module with these weights, in evaluation mode, for :meth:`logits` or for training."""
+        """A module with these weights, in evaluation mode, to be run or trained; tied weights need one name."""
         module = self.suite.encoder()
-        module.load_state_dict(state)
+        module.load_state_dict(whole(state, self.suite.ties))
         return module
 
+    def outputs(self, model: nn.Module, task: str, inputs: Tensor) -> Tensor:
+        """What a task reads off a module, B x ...: in classification, its logits under the task's frozen head."""
+        return self.suite.outputs(model, task, inputs)
+
+    def loss(self, model: nn.Module, task: str, inputs: Tensor, targets: Tensor) -> Tensor:
+        """The scalar that the suite's training minimises: in classification, the mean cross-entropy."""
+        return self.suite.loss(model, task, inputs, targets)
+
     def logits(self, model: nn.Module, task: str, inputs: Tensor) -> Tensor:
-        """Class logits B x C of a module under the task's frozen head."""
-        return self.suite.logits(model, task, inputs)
+        """Class logits B x C, for who needs classes; all others take :meth:`outputs`.
+
+        Raises:
+            ArenaError: the suite's tasks have no classes.
+        """
+        return classification(self.suite).outputs(model, task, inputs)
 
 
 @dataclass(kw_only=True)
@@ -72,7 +86,7 @@ class MergingView(View):
         return inputs
 
     def labelled(self, task: str) -> tuple[Tensor, Tensor]:
-        """Up to k inputs (k x ...) and labels (k) of a task.
+        """Up to k inputs and labels, or other targets, (k x ... each) of a task.
 
         Raises:
             TierViolation: the player declared a tier without labels.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from mergearena.bench.records import text
 from mergearena.bench.records.cost import Cost
@@ -32,13 +32,22 @@ class Provenance(Strict):
     """What it takes to run this again."""
 
     code: dict[str, str]
-    """Player -> SHA-256 of its source file."""
+    """Player -> identity of the code that decides its outcome; before version 3, SHA-256 of its source file."""
     checkpoints: dict[str, str]
     """Model -> SHA-256 of its weights."""
     packages: dict[str, str]
     python: str
     device: str
     threads: int
+    seconds: PositiveFloat | None = None
+    """What the player was given; None if not recorded, as before version 3."""
+    memory_gib: PositiveFloat | None = None
+    """Likewise."""
+    executor: str = "local"
+    """Where it was played."""
+    suite_version: str = "1"
+    scoring: str = "1"
+    """The version of what the game's judge computes."""
     date: str
     """UTC, ISO 8601."""
 
@@ -47,6 +56,8 @@ class Record(Strict):
     """One play: what every game records. A game adds its own fields; ``track`` and ``kind`` are literals there."""
 
     schema_version: Literal[3] = text.VERSION
+    first_version: Annotated[int, Field(ge=1, le=text.VERSION)] = text.VERSION
+    """The schema version that it was first written in."""
     id: str
     """SHA-256 of what identifies the play: track, suite, match, players, seed, key, protocol."""
     track: str
@@ -95,6 +106,14 @@ class Record(Strict):
     def place(self) -> tuple[str, ...]:
         """Folders below the suite's, and the file's name without seed and id: spellings, made safe elsewhere."""
         raise NotImplementedError
+
+    @property
+    def made_by_earlier_code(self) -> bool:
+        """Whether it was made before players' code was identified as it is now, so that nobody can tell if it changed.
+
+        Such a record stays what it is, on the board too; a run plays it again.
+        """
+        return self.first_version < text.VERSION
 
     @property
     def relative_cost(self) -> float:

@@ -8,7 +8,9 @@ version  what changed
 =======  ==============================================================
 1        the first
 2        ``digest``, the SHA-256 of everything else as canonical JSON
-3        ``score`` and ``metric`` instead of ``accuracy``
+3        ``score`` and ``metric`` instead of ``accuracy``; players' code
+         by identity; limits, executor, versions of suite and scoring;
+         ``first_version``
 =======  ==============================================================
 """
 
@@ -62,6 +64,7 @@ def from_text(text: bytes) -> Fields:
         raise ValueError(f"schema_version: {version!r} is not one of 1 to {VERSION}, which this MergeArena reads")
     if version > 1 and fields.pop("digest", None) != digest(fields):
         raise ValueError("digest: it does not fit the content, which was edited or cut after it was written")
+    fields.setdefault("first_version", version)
     for older in range(version, VERSION):
         fields = UPGRADES[older](fields)
     return fields

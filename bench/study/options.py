@@ -1,29 +1,26 @@
-"""What a stage's options may be set to, read from its config as JSON Schema: types, bounds and defaults."""
+"""What a stage's options may be set to, read from its config: types, bounds and defaults by its
+JSON Schema, and the ranges that its fields name themselves.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 
 from mergearena.bench.errors import BadConfig
+from mergearena.bench.players import options as player_options
+from mergearena.bench.players.options import Searched, Unsearched
 from mergearena.bench.players.stages import Stage
 from mergearena.bench.players.tier import Tier
 
-RANGES: Mapping[str, tuple[float, float] | None] = {
-    "scale": (0.1, 2.0),
-    "donors": (0.1, 2.0),
-    "init": (0.1, 1.0),
-    "probes": (64, 1024),
-    "batch_size": None,
-}
-"""Options that no bound holds and whose default is no measure of them, by the names that stages share; None is not
-searched. Any other without bounds is searched within :data:`FACTOR` of its default, or left alone if that is 0 or null.
-"""
 FACTOR = 10.0
+"""How far from its default an option is searched that has no bounds and does not say its range; if that is 0 or null,
+not at all.
+"""
 INSIDE = 0.01
 """Share of a range by which an excluded end is kept away from."""
 DIGITS = 3
@@ -125,8 +122,9 @@ def options_of(stage: type[Stage], tier: Tier) -> Options | None:
     default = _tier(stage, {})
     published = default is not None and tier.allows(default)
     searched: dict[str, Option] = {}
+    fields = player_options.options_of(stage)
     for name, schema in stage.Config.model_json_schema().get("properties", {}).items():
-        option = _option(name, schema)
+        option = _option(schema, fields[name].metadata)
         choices = option.choices
         if published and not choices and option.range and not option.range.holds(schema.get("default", math.nan)):
             choices = (schema["default"],)
@@ -151,8 +149,8 @@ def _tier(stage: type[Stage], options: Mapping[str, Any]) -> Tier | None:
         return None
 
 
-def _option(name: str, schema: Mapping[str, Any]) -> Option:
-    """An option's values, of its JSON Schema."""
+def _option(schema: Mapping[str, Any], metadata: Sequence[object]) -> Option:
+    """An option's values, of its JSON Schema and its field's metadata."""
     choices: list[Any] = []
     found = None
     for part in schema.get("anyOf", [schema]):
@@ -163,20 +161,23 @@ def _option(name: str, schema: Mapping[str, Any]) -> Option:
         elif part.get("type") == "null":
             choices.append(None)
         elif part.get("type") in ("number", "integer"):
-            found = _range(name, part, schema.get("default"))
+            found = _range(part, schema.get("default"), metadata)
     return Option(tuple(choices), found)
 
 
-def _range(name: str, schema: Mapping[str, Any], default: Any) -> Range | None:
+def _range(schema: Mapping[str, Any], default: Any, metadata: Sequence[object]) -> Range | None:
     integer = schema["type"] == "integer"
     low, high = schema.get("minimum", -math.inf), schema.get("maximum", math.inf)
     above, below = schema.get("exclusiveMinimum", -math.inf), schema.get("exclusiveMaximum", math.inf)
     ends = max(low, above), min(high, below)
-    if name in RANGES or math.inf in (-ends[0], ends[1]):
-        factors = sorted((default / FACTOR, default * FACTOR)) if default else None
-        given = RANGES.get(name, factors)
-        if given is None:
+    if any(isinstance(said, Unsearched) for said in metadata):
+        return None
+    given = next(((said.low, said.high) for said in metadata if isinstance(said, Searched)), None)
+    if given is None and math.inf in (-ends[0], ends[1]):
+        if not default:
             return None
+        given = min(default / FACTOR, default * FACTOR), max(default / FACTOR, default * FACTOR)
+    if given is not None:
         ends = max(ends[0], given[0]), min(ends[1], given[1])
     inside = 1.0 if integer else INSIDE * (ends[1] - ends[0])
     first = ends[0] + inside * (ends[0] == above)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import optuna
@@ -13,7 +13,8 @@ from filelock import FileLock, Timeout
 
 from mergearena.bench.errors import ArenaError, BadConfig
 from mergearena.bench.games.protection import Match, Play, Record, plan, presets
-from mergearena.bench.games.protection.pipeline import Pipeline, parse_attack
+from mergearena.bench.games.protection.pipeline import Pipeline, parse_attack, parse_defense
+from mergearena.bench.players.roster import Roster
 from mergearena.bench.players.tier import Tier
 from mergearena.bench.records.protocol import Protocol
 from mergearena.bench.runner import session
@@ -65,6 +66,7 @@ class Search:
     """The attacks that say, without any defense, where 0 and 100 % are."""
     jobs: int
     limits: Limits
+    roster: Roster = field(default_factory=Roster)
 
     def run(self, budget: Budget, listener: Listener = lambda done, trial, best: None) -> None:
         """Search until the budget is spent; go on where an earlier run of the study was stopped.
@@ -150,18 +152,21 @@ class Search:
 
     def _plays(self, attack: str, on: Scale) -> Iterator[Play]:
         """What an attack plays, and the releases that it starts from."""
+        pipeline = parse_attack(attack)
         for (victim, *donors), seed in on.references:
             release = self._release(victim, seed)
-            yield from (release, replace(release, donors=tuple(donors), attack=attack))
+            yield from (release, replace(release, donors=tuple(donors), attack=pipeline))
 
     def _release(self, victim: str, seed: int) -> Play:
-        return Play(protocol=self.protocol, victim=victim, seed=seed, defense=self.settings.defense)
+        return Play(protocol=self.protocol, victim=victim, seed=seed, defense=parse_defense(self.settings.defense))
 
     def _played(self, plays: Sequence[Play]) -> list[Record]:
         """Play, and leave the releases for the next trials."""
         unique = {play.id: play for play in plays}
         root = self.folder / RECORDS
-        summary = play_all(list(unique.values()), root, jobs=self.jobs, limits=self.limits, keep=True)
+        summary = play_all(
+            list(unique.values()), root, jobs=self.jobs, limits=self.limits, roster=self.roster, keep=True
+        )
         return [record for record in summary.records if isinstance(record, Record)]
 
 

@@ -7,24 +7,27 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Generator, Iterator
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from mergearena.bench import suites
 from mergearena.bench.errors import ArenaError
 from mergearena.bench.games import protection
-from mergearena.bench.games.base import Files
 from mergearena.bench.games.protection import presets
+from mergearena.bench.games.protection.pipeline import parse_defense
 from mergearena.bench.games.protection.scoring import MINIMUM_FIDELITY
 from mergearena.bench.games.protocol import protocol
+from mergearena.bench.players.roster import Roster
 from mergearena.bench.players.stand_in import Declaration, standing_in
 from mergearena.bench.runner.confinement.confine import supported
-from mergearena.bench.runner.executors.local import Slot
-from mergearena.bench.runner.store import Store
+from mergearena.bench.runner.executors.executor import Setting
+from mergearena.bench.runner.workplace import Workplace
 from mergearena.bench.submit import runs, verdicts
+from mergearena.bench.submit.entry import TOY_EXAMPLES, Entry
 from mergearena.bench.submit.inspection import Found, Inspection
+from mergearena.bench.submit.roles import entry_of
 from mergearena.bench.submit.runs import KEY, TOYS, Runs
 from mergearena.bench.submit.seal import Seal
-from mergearena.bench.submit.trial import EXAMPLES
 from mergearena.bench.submit.verdicts import Gate
 
 
@@ -41,12 +44,13 @@ def check(path: Path, name: str | None) -> Iterator[Gate]:
     player = None if players is None else (yield from _registered(players, name, path))
     if player is not None:
         yield _documented(player)
-        slot = Slot(replace(TOYS, plugins=(path,), declared=(player,)), lambda job, steps: None)
-        try:
-            with tempfile.TemporaryDirectory() as scratch, standing_in(player):
-                yield from _played(slot, player, Path(scratch))
-        finally:
-            slot.close()
+        setting = Setting(limits=TOYS, roster=Roster((path,), (player,)))
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            Workplace(Path(scratch), setting) as place,
+            standing_in(player),
+        ):
+            yield from _played(place, entry_of(player))
     yield _sealed(seal)
 
 
@@ -54,9 +58,13 @@ def inspect(path: Path) -> tuple[tuple[Declaration, ...] | None, str]:
     """The players that a file registers, or None and why it could not be imported. It is imported in a process of its
     own.
     """
-    slot = Slot(replace(TOYS, plugins=(path,)), lambda job, steps: None)
-    with tempfile.TemporaryDirectory() as out:
-        outcome = slot.run(Inspection(path.absolute()), Files(), Path(out))
+    setting = Setting(limits=TOYS, roster=Roster((path,)))
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        Workplace(Path(scratch), setting) as place,
+        place.run(Inspection(path.absolute())) as outcome,
+    ):
+        pass  # what it returned is nothing
     if outcome.status != "ok":
         return None, outcome.reason or ""
     return Found(players=outcome.fields["players"]).players, ""
@@ -104,12 +112,11 @@ def _documented(player: Declaration) -> Gate:
     return Gate(title, "passed", ", ".join(o.name for o in player.options) or "no options")
 
 
-def _played(slot: Slot, player: Declaration, folder: Path) -> Iterator[Gate]:
-    store = Store(folder)
-    found = runs.paces(slot, store, player)
+def _played(place: Workplace, entry: Entry[Any]) -> Iterator[Gate]:
+    found = runs.paces(place, entry)
     yield from judged(found)
-    if found.all_finished and player.kind == "defense":
-        yield _fidelity(slot, store, player)
+    if found.all_finished and entry.protects:
+        yield _fidelity(place, entry)
 
 
 def judged(found: Runs) -> Iterator[Gate]:
@@ -119,27 +126,28 @@ def judged(found: Runs) -> Iterator[Gate]:
     if not found.all_finished:
         return
     yield from (verdicts.repeats(found), verdicts.seeds(found))
-    if found.player.kind in ("merge", "sanitize"):
+    if found.entry.merges:
         yield verdicts.every_model(found)
-    if found.player.kind == "defense":
+    if found.entry.protects:
         yield verdicts.function(found)
 
 
-def _fidelity(slot: Slot, store: Store, player: Declaration) -> Gate:
+def _fidelity(place: Workplace, entry: Entry[Any]) -> Gate:
     """On a real victim, since a toy has no skill to lose."""
     title = f"keeps {MINIMUM_FIDELITY:.0%} of a real victim's score"
-    victim = presets.preset("quick", "embedded", ()).matches[0].victim
-    held = protocol("embedded", (victim,), KEY, EXAMPLES)
+    victim = presets.preset("quick", "embedded", tuple(suites.get("embedded").tasks)).matches[0].victim
+    held = protocol("embedded", (victim,), KEY, TOY_EXAMPLES)
     score = {}
-    for defense in ("none", player.name):
-        outcome, _ = runs.once(slot, store, protection.Play(protocol=held, victim=victim, seed=0, defense=defense))
+    for defense in (parse_defense("none"), entry.tried):
+        play = protection.Play(protocol=held, victim=victim, seed=0, defense=defense)
+        outcome, _ = runs.once(place, play)
         if outcome.status == "timeout":
             return Gate(title, "skipped", f"took over {TOYS.seconds:g} s; `mergearena submit score` measures it")
         if outcome.status != "ok":
             return Gate(title, "failed", outcome.reason or "", "it ran on toys, so look for what differs: sizes, time")
-        score[defense] = outcome.fields["score"].test[victim]
-    fidelity = score[player.name] / score["none"]
-    detail = f"{victim}: {score['none']:.1%} before, {score[player.name]:.1%} after"
+        score[defense.spelling] = outcome.fields["score"].test[victim]
+    fidelity = score[entry.tried.spelling] / score["none"]
+    detail = f"{victim}: {score['none']:.1%} before, {score[entry.tried.spelling]:.1%} after"
     if fidelity < MINIMUM_FIDELITY:
         return Gate(title, "failed", detail, "a defense that costs more is shown on the board but not ranked")
     return Gate(title, "passed", detail)

@@ -38,7 +38,7 @@ class Inspection(Job):
         """The file."""
         return f"import of {self.path.name}"
 
-    def shown(self) -> Self:
+    def sent(self) -> Self:
         """All of it."""
         return self
 

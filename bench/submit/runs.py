@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from mergearena.bench import suites
 from mergearena.bench.files import checkpoints
 from mergearena.bench.games.base import Play
-from mergearena.bench.players.stand_in import Declaration
 from mergearena.bench.runner.executors.limits import Limits
-from mergearena.bench.runner.executors.local import Slot
 from mergearena.bench.runner.executors.result import Outcome
-from mergearena.bench.runner.scratch import remove, scratch_folder
-from mergearena.bench.runner.store import Store
+from mergearena.bench.runner.workplace import Workplace
 from mergearena.bench.submit import toys
-from mergearena.bench.submit.trial import model_of, trial
+from mergearena.bench.submit.entry import Entry
+from mergearena.bench.submit.trial import model_of
 
 TOYS = Limits(seconds=30.0, memory_gib=2.0)
 """What a player may use on a toy, where an honest one takes a second."""
@@ -28,7 +27,7 @@ REFUSED = ("ArenaError", "UnsupportedArchitecture")
 class Runs:
     """What a player did: (family, run) -> outcome, and the model it returned where it returned one."""
 
-    player: Declaration
+    entry: Entry[Any]
     outcomes: dict[tuple[str, str], Outcome] = field(default_factory=dict)
     prints: dict[tuple[str, str], str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
@@ -61,41 +60,37 @@ class Runs:
                 del self.outcomes[where]
 
 
-def paces(slot: Slot, store: Store, player: Declaration, families: Iterable[str] = tuple(toys.FAMILIES)) -> Runs:
+def paces(place: Workplace, entry: Entry[Any], families: Iterable[str] = tuple(toys.FAMILIES)) -> Runs:
     """Play on every family's toy; then, where it finished everywhere, again, with another seed, and, if it merges,
     with each model exchanged for another.
     """
-    found = Runs(player)
+    found = Runs(entry)
     for family in families:
-        _play(slot, store, found, family, "first")
+        _play(place, found, family, "first")
         if found.failing(statuses=("timeout", "crashed", "memory")):
             break
     found.set_refusals_apart()
     if found.all_finished:
-        _play(slot, store, found, found.family, "again")
-        _play(slot, store, found, found.family, "other seed", key="another key", seed=1)
-        for task in toys.TASKS if player.kind in ("merge", "sanitize") else ():
-            _play(slot, store, found, found.family, f"another {task}", exchanged=task)
+        _play(place, found, found.family, "again")
+        _play(place, found, found.family, "other seed", key="another key", seed=1)
+        for task in toys.TASKS if entry.merges else ():
+            _play(place, found, found.family, f"another {task}", exchanged=task)
     return found
 
 
 def _play(
-    slot: Slot, store: Store, runs: Runs, family: str, run: str, key: str = KEY, seed: int = 0, exchanged: str = ""
+    place: Workplace, runs: Runs, family: str, run: str, key: str = KEY, seed: int = 0, exchanged: str = ""
 ) -> None:
     """Play on one family's toy."""
-    play = trial(runs.player, toys.suite_name(family), toys.TASKS, key, seed, exchanged)
+    play = runs.entry.trial(family, key, seed, exchanged)
     if play.needs is not None:  # an attack meets the victim as it is
         victim = model_of(suites.get(play.protocol.suite), play.tasks[0], exchanged)
-        checkpoints.save(victim, store.result(play.needs.id))
-    runs.outcomes[family, run], runs.prints[family, run] = once(slot, store, play)
+        checkpoints.save(victim, place.store.result(play.needs.id))
+    runs.outcomes[family, run], runs.prints[family, run] = once(place, play)
 
 
-def once(slot: Slot, store: Store, play: Play) -> tuple[Outcome, str]:
+def once(place: Workplace, play: Play) -> tuple[Outcome, str]:
     """Play, and the fingerprint of what was returned."""
-    out = scratch_folder(store.folder)
-    try:
-        outcome = slot.play(play, store.given(play), store.files(play), out)
+    with place.play(play) as outcome:
         returned = {} if outcome.result is None else checkpoints.load(outcome.result, dtype=None)
         return outcome, checkpoints.fingerprint(returned)
-    finally:
-        remove(out)

@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import mergearena.bench.suites._torchvision  # noqa: F401  (before the first import of open_clip, which imports torchvision)
 from mergearena.bench.errors import ArenaError
 from mergearena.bench.files.checkpoints import StateDict
 from mergearena.bench.games.randomness import seeded
-from mergearena.bench.suites import Split, Suite, Task
+from mergearena.bench.suites import Split
+from mergearena.bench.suites.classification import Classification, ClassificationTask
+from mergearena.bench.suites.initial import initial_weights
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -38,7 +39,7 @@ _DECODER: dict[str, Any] = {
 }
 
 
-class Toy(Suite):
+class Toy(Classification):
     """Three tasks of three classes on one family's architecture."""
 
     fine_tuning_examples = 128
@@ -53,14 +54,14 @@ class Toy(Suite):
         raise NotImplementedError
 
     @property
-    def tasks(self) -> Mapping[str, Task]:
+    def tasks(self) -> Mapping[str, ClassificationTask]:
         """a, b and c."""
-        return {name: Task(name=name, title=name, classes=CLASSES, source="", licence="") for name in TASKS}
+        common: dict[str, Any] = {"classes": CLASSES, "source": "", "licence": ""}
+        return {name: ClassificationTask(name=name, title=name, **common) for name in TASKS}
 
     def encoder(self) -> nn.Module:
         """The module with every weight random, biases and norms too."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with initial_weights(seed=0):
             model = self.untrained()
         noise = seeded("toy", self.name)
         with torch.no_grad():

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 from mergearena.bench import suites
 from mergearena.bench.files.checkpoints import StateDict
 from mergearena.bench.games import backdoor, base, protection
-from mergearena.bench.games.base import Files, Played, Steps
-from mergearena.bench.games.protocol import protocol
+from mergearena.bench.games.base import Files, Offer, Played, Steps
 from mergearena.bench.players.registry import registry
-from mergearena.bench.players.stand_in import Declaration
-from mergearena.bench.records.protocol import Protocol
 from mergearena.bench.submit.read_only import inputs_read_only
 from mergearena.bench.suites import Suite
-from mergearena.bench.suites.confined import Confined
-
-EXAMPLES = 16
-_SPELLED = {
-    "align": "{} > task-arithmetic",
-    "merge": "identity > {}",
-    "recover": "identity > task-arithmetic > {}",
-    "attack": "{}",
-    "sanitize": "{}",
-    "repair": "task-arithmetic > {}",
-}
+from mergearena.bench.suites.confined import confine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +24,10 @@ class _Trial(base.Play):
     exchanged: str = ""
     """The task, if any, for which the player is handed another random model than the toy's."""
 
-    def suite(self, files: Files) -> Suite:
-        """The toy, with the models of the player's side."""
-        toy = suites.get(self.protocol.suite)
-        return Confined(toy, {task: model_of(toy, task, self.exchanged) for task in self.models}, files.training)
+    @property
+    def offer(self) -> Offer:
+        """Makes the toy with the models of the player's side."""
+        return partial(_toy, self.protocol.suite, self.models, self.exchanged)
 
     def run(self, suite: Suite, files: Files, progress: Steps) -> Played:
         """Play, with the submitted player's inputs read-only."""
@@ -57,26 +45,11 @@ class BackdoorTrial(_Trial, backdoor.Play):
     """A contribution or a merge."""
 
 
+def _toy(name: str, models: Sequence[str], exchanged: str, files: Files) -> Suite:
+    toy = suites.get(name)
+    return confine(toy, {task: model_of(toy, task, exchanged) for task in models}, files.training)
+
+
 def model_of(toy: Suite, task: str, exchanged: str) -> StateDict:
     """A task's model, or another one if it is the exchanged task's."""
     return toy.finetuned(f"another {task}" if task == exchanged else task)
-
-
-def trial(
-    player: Declaration, suite: str, tasks: tuple[str, ...], key: str, seed: int, exchanged: str = ""
-) -> ProtectionTrial | BackdoorTrial:
-    """The play that puts a player through its paces; an attack meets an undefended victim, a merger clean uploads.
-
-    A merge is given the models of all ``tasks``, other attacks two.
-    """
-    held: Protocol = protocol(suite, tasks, key, EXAMPLES)
-    common: dict[str, Any] = {"protocol": held, "seed": seed, "submitted": player.name, "exchanged": exchanged}
-    spelled = _SPELLED.get(player.kind, "{}").format(player.name)
-    if player.kind == "defense":
-        return ProtectionTrial(**common, victim=tasks[0], defense=spelled)
-    if player.kind == "backdoor":
-        return BackdoorTrial(**common, contributors=tasks, malicious=player.traits["uploads"], attack=spelled)
-    if player.kind in ("sanitize", "repair"):
-        return BackdoorTrial(**common, contributors=tasks, defense=spelled)
-    donors = tasks[1:] if player.kind == "merge" else tasks[1:2]
-    return ProtectionTrial(**common, victim=tasks[0], donors=donors, defense="none", attack=spelled)

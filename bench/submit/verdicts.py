@@ -55,7 +55,7 @@ def tier(runs: Runs) -> Gate:
     if found := runs.failing(*_BARRED):
         return Gate(title, "failed", ": ".join(found), "read through the view, and write to no file")
     gate = _if_any(runs, title)
-    reads = "" if runs.player.kind in ("defense", "backdoor") else str(runs.player.traits["tier"])
+    reads = str(runs.entry.player.traits["tier"]) if runs.entry.reads else ""
     return replace(gate, detail=gate.detail or reads)
 
 
@@ -101,8 +101,8 @@ def seeds(runs: Runs) -> Gate:
     """Another seed gave another model, for a defense that draws."""
     title = "gives another result for another seed"
     same = runs.prints[runs.family, "first"] == runs.prints[runs.family, "other seed"]
-    claimed = runs.player.traits.get("deterministic", False)
-    if same and (claimed or runs.player.kind != "defense"):
+    claimed = runs.entry.player.traits.get("deterministic", False)
+    if same and (claimed or not runs.entry.protects):
         return Gate(title, "passed", "it draws nothing")
     if same:
         remedy = "draw from view.generator; if there is nothing to draw, say so: deterministic=True"
@@ -127,7 +127,7 @@ def function(runs: Runs) -> Gate:
     title = "preserves the function"
     differences = {f: o.fields["logit_difference"] for (f, run), o in runs.outcomes.items() if run == "first"}
     family, most = max(differences.items(), key=lambda pair: cast("float", pair[1]))
-    if not runs.player.traits.get("preserves_function"):
+    if not runs.entry.player.traits.get("preserves_function"):
         return Gate(title, "skipped", f"not claimed; logits change by up to {most:.0e} relative")
     if most > LOGIT_TOLERANCE:
         remedy = "apply group elements of view.architecture, or drop the claim preserves_function"

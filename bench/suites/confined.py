@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from mergearena.bench.errors import TierViolation
 from mergearena.bench.files import checkpoints
 from mergearena.bench.files.checkpoints import StateDict
-from mergearena.bench.suites.base import Split, Suite, Task
+from mergearena.bench.suites.base import Assessment, Split, Suite, Task
+from mergearena.bench.suites.classification import Classification, ClassificationTask
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -32,11 +33,11 @@ class Confined(Suite):
     """
 
     def __init__(self, suite: Suite, models: Mapping[str, StateDict], training: Mapping[str, Path]) -> None:
-        self.name = suite.name  # type: ignore[misc]
+        self.name, self.version, self.metric = suite.name, suite.version, suite.metric  # type: ignore[misc]
         self.batch_size = suite.batch_size  # type: ignore[misc]
         self._suite = suite
         self._base = suite.base()
-        self._models = models
+        self._models = {task: checkpoints.cast(model, self._base) for task, model in models.items()}
         self._training = training
 
     @property
@@ -59,7 +60,7 @@ class Confined(Suite):
         return dict(self._models[task])
 
     def load(self, task: str, split: Split) -> tuple[Tensor, Tensor]:
-        """Training inputs and labels of a task of the player's own side.
+        """Training inputs and targets of a task of the player's own side.
 
         Raises:
             TierViolation: any other split or task.
@@ -77,21 +78,33 @@ class Confined(Suite):
         """A fresh encoder."""
         return self._suite.encoder()
 
-    def features(self, model: nn.Module, inputs: Tensor) -> Tensor:
-        """Embeddings of a batch."""
-        return self._suite.features(model, inputs)
+    def outputs(self, model: nn.Module, task: str, inputs: Tensor) -> Tensor:
+        """What a task reads off a model."""
+        return self._suite.outputs(model, task, inputs)
 
-    def embed(self, state: StateDict, inputs: Tensor) -> Tensor:
-        """Features of a state dict on inputs."""
-        return self._suite.embed(state, inputs)
+    def criterion(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """What training minimises, of outputs."""
+        return self._suite.criterion(outputs, targets)
 
-    def batched_features(self, model: nn.Module, inputs: Tensor) -> Tensor:
-        """Embeddings, batch by batch."""
-        return self._suite.batched_features(model, inputs)
+    def loss(self, model: nn.Module, task: str, inputs: Tensor, targets: Tensor) -> Tensor:
+        """What training minimises, of a model."""
+        return self._suite.loss(model, task, inputs, targets)
 
-    def head(self, task: str) -> Tensor:
-        """The frozen head of a task: made of text, and public."""
-        return self._suite.head(task)
+    def divergence(self, outputs: Tensor, taught: Tensor, temperature: float = 1.0) -> Tensor:
+        """What distillation minimises."""
+        return self._suite.divergence(outputs, taught, temperature)
+
+    def assess(self, state: StateDict, task: str, inputs: Tensor, targets: Tensor) -> Assessment:
+        """Score and loss on examples that the player has."""
+        return self._suite.assess(state, task, inputs, targets)
+
+    def predict(self, state: StateDict, task: str, inputs: Tensor) -> Tensor:
+        """Outputs of a state dict on inputs."""
+        return self._suite.predict(state, task, inputs)
+
+    def distance(self, left: StateDict, right: StateDict, task: str, inputs: Tensor) -> float:
+        """How far two models' functions differ."""
+        return self._suite.distance(left, right, task, inputs)
 
     def probes(self, count: int, generator: torch.Generator) -> Tensor:
         """Random inputs."""
@@ -119,6 +132,43 @@ class Confined(Suite):
     def build(self, out: Path, seed: int, progress: Progress | None = None) -> dict[str, Any]:
         """Nothing: players build no suites."""
         _refuse("the suite to be built", ())
+
+
+class ConfinedClassification(Confined, Classification):
+    """The same of a suite of classification tasks."""
+
+    _suite: Classification
+
+    @property
+    def tasks(self) -> Mapping[str, ClassificationTask]:
+        """The suite's tasks."""
+        return self._suite.tasks
+
+    def features(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """Embeddings of a batch."""
+        return self._suite.features(model, inputs)
+
+    def head(self, task: str) -> Tensor:
+        """The frozen head of a task: made of text, and public."""
+        return self._suite.head(task)
+
+    def classify(self, features: Tensor, task: str) -> Tensor:
+        """Class logits of features."""
+        return self._suite.classify(features, task)
+
+    def embed(self, state: StateDict, inputs: Tensor) -> Tensor:
+        """Features of a state dict on inputs."""
+        return self._suite.embed(state, inputs)
+
+    def batched_features(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """Embeddings, batch by batch."""
+        return self._suite.batched_features(model, inputs)
+
+
+def confine(suite: Suite, models: Mapping[str, StateDict], training: Mapping[str, Path]) -> Confined:
+    """A suite without what its player must not see; one of classification tasks stays one. See :class:`Confined`."""
+    kind = ConfinedClassification if isinstance(suite, Classification) else Confined
+    return kind(suite, models, training)
 
 
 def _refuse(asked: str, own: Mapping[str, object] | tuple[str, ...]) -> NoReturn:

@@ -1,6 +1,6 @@
-"""Measure a suite: zero-shot and fine-tuned accuracy, and how well plain merges work on it.
+"""Measure a suite: zero-shot and fine-tuned scores, and how well plain merges work on it.
 
-Accuracies are shares in [0, 1]. ``recovered`` is the share of a task's gap between base and fine-tuned model
+Scores are in [0, 1]. ``recovered`` is the share of a task's gap between base and fine-tuned model
 that a merged model closes, averaged over the tasks of the merge. Coefficients are chosen on validation,
 figures are read on test. These are the plainest merges: they say whether a suite behaves as large models do.
 """
@@ -62,7 +62,7 @@ def mean(values: Sequence[float]) -> float:
 
 
 class _Meter:
-    """Accuracies of one suite, and the share of the gap that a state closes."""
+    """Scores of one suite, and the share of the gap that a state closes."""
 
     def __init__(self, suite: Suite, on_merge: Callable[[], None]) -> None:
         self.suite, self.on_merge = suite, on_merge
@@ -128,7 +128,7 @@ def measure(
         on_merge: called after each merged model that was evaluated.
 
     Returns:
-        ``tasks`` (zero-shot and fine-tuned test accuracy), ``pairs`` (``best``, ``default`` and ``average``
+        ``tasks`` (zero-shot and fine-tuned test score), ``pairs`` (``best``, ``default`` and ``average``
         of every two tasks), ``all_tasks`` (one merge of everything per method) and ``summary``; all floats.
     """
     meter = _Meter(suite, on_merge)

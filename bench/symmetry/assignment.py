@@ -23,6 +23,10 @@ EASY = 0.05
 """Share of rows without a column of their own up to which augmenting one by one beats solving from nothing."""
 
 
+class NotFinite(ValueError):
+    """Gains that are NaN or infinite."""
+
+
 @dataclass(frozen=True)
 class Assignment:
     """An optimal assignment and how its optimality is known."""
@@ -70,14 +74,15 @@ def assign(gain_nn: Tensor) -> Assignment:
     such rows goes to :func:`scipy.optimize.linear_sum_assignment` as a whole.
 
     Raises:
-        ValueError: the gains are not square, or not all finite.
+        ValueError: the gains are not square.
+        NotFinite: they are not all finite.
     """
     if gain_nn.ndim != 2 or gain_nn.shape[0] != gain_nn.shape[1]:
         raise ValueError(f"an assignment needs as many units as places, got gains of shape {tuple(gain_nn.shape)}")
     best_n, column_n = gain_nn.max(1)
     # A NaN or +inf anywhere in a row is its maximum.
     if not best_n.isfinite().all():
-        raise ValueError("the gains of an assignment must be finite: is a weight NaN or infinite?")
+        raise NotFinite("the gains of an assignment must be finite: is a weight NaN or infinite?")
     taken_n = torch.bincount(column_n, minlength=len(column_n))
     collisions = int((taken_n == 0).sum())
     if collisions == 0:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from mergearena.bench.files.checkpoints import StateDict
 from mergearena.bench.games.protection.players import DefenderView
 from mergearena.bench.learning.activations import inputs_of
-from mergearena.bench.learning.training import Examples, Objective, divergence
+from mergearena.bench.learning.training import Examples, Objective
+from mergearena.bench.suites.classification import classification
 
 TEMPERATURE = 2.0
 FEATURES = 10.0
@@ -24,7 +25,7 @@ def imitation(victim: StateDict, view: DefenderView, hints: Sequence[int] = ()) 
     are shifted by up to a fourteenth of their side first, around the edges, so that a few thousand of them last for
     ten passes.
     """
-    teacher, soft, suite = view.model(victim), divergence(TEMPERATURE), view.suite
+    teacher, suite = view.model(victim), classification(view.suite)
     layers = [view.architecture.attentions[layer].keys[0] for layer in hints]
 
     def objective(model: nn.Module, batch: Examples) -> Tensor:
@@ -38,7 +39,8 @@ def imitation(victim: StateDict, view: DefenderView, hints: Sequence[int] = ()) 
         distance = (1 - F.cosine_similarity(ours, taught)).mean()
         for layer in layers:
             distance = distance + (1 - F.cosine_similarity(seen[layer], expected[layer], dim=-1)).mean() / len(layers)
-        return F.cross_entropy(logits, labels) + soft(logits, answers) + FEATURES * distance
+        own = suite.criterion(logits, labels) + suite.divergence(logits, answers, TEMPERATURE)
+        return own + FEATURES * distance
 
     return objective
 

@@ -1,12 +1,11 @@
 """What trained defenses minimise beside their own term: the task's loss, and the distance to the victim's answers."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mergearena.bench.files.checkpoints import StateDict
 from mergearena.bench.games.protection.players import DefenderView
-from mergearena.bench.learning.training import Examples, Objective, divergence
+from mergearena.bench.learning.training import Examples, Objective
 
 
 def own_loss(victim: StateDict, view: DefenderView) -> Objective:
@@ -16,13 +15,13 @@ def own_loss(victim: StateDict, view: DefenderView) -> Objective:
     on examples that the victim knows by heart, its soft answers keep the score that labels alone would lose. Costs
     a forward pass of the victim beside every step.
     """
-    teacher, soft = view.model(victim), divergence(1.0)
+    teacher, suite = view.model(victim), view.suite
 
     def objective(model: nn.Module, batch: Examples) -> Tensor:
         inputs, labels = batch[view.task]
         with torch.no_grad():
-            taught = view.logits(teacher, view.task, inputs)
-        logits = view.logits(model, view.task, inputs)
-        return F.cross_entropy(logits, labels) + soft(logits, taught)
+            taught = suite.outputs(teacher, view.task, inputs)
+        outputs = suite.outputs(model, view.task, inputs)
+        return suite.criterion(outputs, labels) + suite.divergence(outputs, taught)
 
     return objective

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mergearena.bench.games.protection.players import DefenderView
@@ -20,4 +19,4 @@ def trapped_loss(
     base = {name: view.base[name] for name in weights}
     merged = At(model, add_task_vector(base, task_vector(dict(weights), base), s))
     inputs, labels = batch[view.task]
-    return F.cross_entropy(view.logits(merged, view.task, inputs), labels).clamp(max=enough)
+    return view.loss(merged, view.task, inputs, labels).clamp(max=enough)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from mergearena.leaderboard.archive.survey import Problem, survey
-from mergearena.leaderboard.board.build import texts
-from mergearena.leaderboard.charts import pictures
+from mergearena.leaderboard.page import pictures
+from mergearena.leaderboard.page.render import texts
 
 
 def check(folder: Path) -> list[Problem]:

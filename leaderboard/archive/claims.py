@@ -25,6 +25,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -32,10 +33,14 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationErr
 
 from mergearena.bench.errors import ArenaError
 from mergearena.bench.files import checkpoints
+from mergearena.bench.files.checkpoints import StateDict
 from mergearena.bench.files.hashing import identify
+from mergearena.bench.games.match import spell
 from mergearena.bench.games.protection import Play, Record, judge
-from mergearena.bench.games.protection.pipeline import parse_attack
+from mergearena.bench.games.protection.pipeline import Pipeline, parse_attack, parse_defense
+from mergearena.bench.games.protection.players import Attack, AttackerView
 from mergearena.bench.games.protocol import protocol
+from mergearena.bench.players.player import AttackConfig
 from mergearena.bench.players.tier import Tier
 from mergearena.bench.records.cost import Cost
 from mergearena.leaderboard.archive.submission import BadSubmission, Name
@@ -45,6 +50,26 @@ UNVERIFIED = "handed in as weights: tier and cost are as declared, and how they 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class HandedIn(Attack):
+    """Merged weights: an attack that was played elsewhere."""
+
+    name = "weights"
+
+    class Config(AttackConfig):
+        """Whose they are."""
+
+        claim: str
+
+    @cached_property
+    def spelling(self) -> str:
+        """Named after the claim."""
+        return f"{self.name}({self.config.claim})"
+
+    def attack(self, view: AttackerView) -> StateDict:
+        """Nothing that could be played again."""
+        raise ArenaError(f"{self.spelling} was handed in as weights and cannot be played")
 
 
 class Merged(_Strict):
@@ -81,9 +106,14 @@ class Claim(_Strict):
         return self
 
     @property
+    def pipeline(self) -> Pipeline:
+        """The attack."""
+        return Pipeline(whole=HandedIn(claim=self.name)) if self.attack is None else parse_attack(self.attack)
+
+    @property
     def spelling(self) -> str:
         """The attack's name on the board."""
-        return f"weights({self.name})" if self.attack is None else parse_attack(self.attack).spelling
+        return self.pipeline.spelling
 
 
 def read_claim(path: Path) -> Claim:
@@ -122,7 +152,7 @@ class Target:
         if remade.status != "ok":
             raise ArenaError(f"{self.release.title} could not be made again: {remade.reason}")
         if remade.provenance.code != self.official.provenance.code:
-            raise ArenaError(f"the code of {self.release.defense} has changed since; publish its records again first")
+            raise ArenaError(f"the code of {self.release.defense.spelling} has changed since; publish its records again first")
 
 
 def targets(claim: Claim, folder: Path, known: Iterable[Any]) -> list[Target]:
@@ -135,7 +165,7 @@ def targets(claim: Claim, folder: Path, known: Iterable[Any]) -> list[Target]:
             are not those that the records were made with.
     """
     known = [r for r in known if isinstance(r, Record) and (r.suite, r.defense) == (claim.suite, claim.defense)]
-    met = {("+".join(r.tasks), r.seed): r for r in known if r.attack is not None and r.uses_victim and r.round == 0}
+    met = {(spell(r.tasks), r.seed): r for r in known if r.attack is not None and r.uses_victim and r.round == 0}
     if not met:
         raise ArenaError(
             f"{claim.name}: the board has no attack on {claim.defense} on {claim.suite}; name one that it has"
@@ -147,14 +177,14 @@ def targets(claim: Claim, folder: Path, known: Iterable[Any]) -> list[Target]:
             f"{claim.name}: {claim.defense} was not evaluated on {match}, seed {seed}; name a match that was"
         )
     ids = {r.id: r for r in known}
-    found = []
+    defense, found = parse_defense(claim.defense), []
     for where in files or met:
         record = met[where]
         held = protocol(record.suite, record.tasks, record.key, record.examples)
-        release = Play(protocol=held, victim=record.victim, seed=record.seed, defense=record.defense)
+        release = Play(protocol=held, victim=record.victim, seed=record.seed, defense=defense)
         if release.id not in ids:
             raise ArenaError(f"{release.title}: not the release of the board; its models are not those installed here")
-        attack = replace(release, donors=record.donors, attack=claim.spelling)
+        attack = replace(release, donors=record.donors, attack=claim.pipeline)
         if attack.id not in ids:
             found.append(Target(release, attack, ids[release.id], files.get(where)))
     if not found:
@@ -180,7 +210,7 @@ def judged(target: Target, release: Record, claim: Claim) -> Record:
         suite=release.suite,
         victim=play.victim,
         donors=play.donors,
-        defense=play.defense,
+        defense=play.defense.spelling,
         attack=claim.spelling,
         tier=claim.tier,
         seed=play.seed,

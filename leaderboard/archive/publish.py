@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -10,15 +9,16 @@ from pathlib import Path
 
 from mergearena.bench import suites
 from mergearena.bench.errors import BadRecord
-from mergearena.bench.files.hashing import sha256
 from mergearena.bench.games import archive
+from mergearena.bench.games.game import games
+from mergearena.bench.players.code import families_of, identity_of
 from mergearena.bench.players.registry import registry
 from mergearena.bench.records import places, text
 from mergearena.bench.records.official import EXAMPLES, KEY
 from mergearena.bench.records.record import Record
 from mergearena.leaderboard.archive.survey import OFFICIAL, Problem
 
-OURS = ("attacks", "defenses")
+OURS = ("mergearena.attacks.", "mergearena.defenses.")
 """The packages whose players play officially."""
 
 
@@ -85,7 +85,7 @@ def _models(record: Record) -> Iterator[tuple[tuple[str, str], str]]:
 
 def _unofficial(path: Path, record: Record, models: dict[tuple[str, str], str]) -> Iterator[Problem]:
     """Why a record may not become official."""
-    ours = _code()
+    ours = _code(record.suite if record.suite in suites.names() else None)
     for player, code in record.provenance.code.items():
         if player not in ours:
             yield Problem(path, f"{player!r} is no player of this project", "submit it as a folder of its own")
@@ -96,6 +96,8 @@ def _unofficial(path: Path, record: Record, models: dict[tuple[str, str], str]) 
             yield Problem(path, f"its {name} is {value}, not {official}", "run it again under the official protocol")
     if record.round:
         yield Problem(path, "it is later evidence", "add it with `mergearena leaderboard add`")
+    if record.track not in games.own:
+        yield Problem(path, f"{record.track!r} is no game of this project", "publish records of its games alone")
     if record.suite not in suites.names():
         yield Problem(path, f"{record.suite!r} is no suite of this project", "publish records of its suites alone")
     for (_, name), digest in _models(record):
@@ -105,10 +107,8 @@ def _unofficial(path: Path, record: Record, models: dict[tuple[str, str], str]) 
 
 
 @cache
-def _code() -> dict[str, str]:
-    """Player of this project -> SHA-256 of its source file."""
-    return {
-        player.name: sha256(Path(str(sys.modules[player.__module__].__file__)))
-        for player in registry.players()
-        if player.__module__.partition(".")[0] in OURS
-    }
+def _code(suite: str | None) -> dict[str, str]:
+    """Player of this project -> identity of its code on a suite, or on one that is not the project's."""
+    families = families_of(suite) if suite else ()
+    ours = (player for player in registry.players() if player.__module__.startswith(OURS))
+    return {player.name: identity_of(player, families) for player in ours}

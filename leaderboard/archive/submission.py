@@ -32,8 +32,10 @@ from mergearena.bench.errors import ArenaError
 from mergearena.bench.files import atomic
 from mergearena.bench.files.hashing import sha256
 from mergearena.bench.games import archive
+from mergearena.bench.players.identity import identity_of_file
 from mergearena.bench.players.registry import NAMED_PATTERN
 from mergearena.bench.records.record import Record
+from mergearena.leaderboard.board.parts import SubmissionPart
 
 FILE = "submission.json"
 RECORDS = "records"
@@ -62,6 +64,12 @@ class Code(_Strict):
     file: Annotated[str, Field(pattern=r"^\w+\.py$")]
     """Its name, in the submission's folder."""
     sha256: Digest
+    identity: Digest | None = None
+    """By which records know its players; those of the first edition know them by the file's hash."""
+
+    def players(self, record: Record) -> tuple[str, ...]:
+        """Its players that took part in a record."""
+        return tuple(name for name, code in record.provenance.code.items() if code in (self.sha256, self.identity))
 
 
 class Submission(_Strict):
@@ -91,6 +99,11 @@ class Submission(_Strict):
             raise ValueError("a defense or an attack comes with its code, an evaluation without")
         return self
 
+    def part(self) -> SubmissionPart:
+        """What the board says of it."""
+        shared = self.model_dump(include=SubmissionPart.model_fields.keys() - {"code"})
+        return SubmissionPart(**shared, code=self.code.sha256 if self.code else None)
+
     def counts(self, record: Record) -> bool:
         """Whether one of its records belongs on the board: a play of what is submitted, by the submitted code.
 
@@ -99,7 +112,7 @@ class Submission(_Strict):
         side = "defense" if self.kind == "defense" else "attack"
         if getattr(record, side) not in self.players:
             return False
-        return self.code is None or self.code.sha256 in record.provenance.code.values()
+        return self.code is None or bool(self.code.players(record))
 
 
 def write_submission(
@@ -143,7 +156,7 @@ def write_submission(
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "players": tuple(players),
         "config": dict(config),
-        "code": None if code is None else {"file": code.name, "sha256": sha256(code)},
+        "code": None if code is None else _code(code),
         "records": {},
     }
     submission = _validated(fields, folder)
@@ -162,6 +175,10 @@ def write_submission(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return folder
+
+
+def _code(path: Path) -> dict[str, str]:
+    return {"file": path.name, "sha256": sha256(path), "identity": identity_of_file(path)}
 
 
 def read_submission(folder: Path) -> Submission:

@@ -47,7 +47,7 @@ class Committed:
 
     def board(self) -> Leaderboard:
         """Their board."""
-        return build(self.records.values(), self.submissions)
+        return build(self.records.values(), [submission.part() for submission in self.submissions])
 
 
 def survey(folder: Path) -> Committed:
@@ -122,8 +122,8 @@ def _unfit(home: Path, submission: Submission) -> Iterator[Problem]:
 
 def _taken(home: Path, submission: Submission, record: Record, owners: dict[str, Path]) -> Iterator[Problem]:
     """A submitted player must not have the name of another's."""
-    for player, code in record.provenance.code.items():
-        if submission.code is not None and code == submission.code.sha256 and owners.setdefault(player, home) != home:
+    for player in submission.code.players(record) if submission.code else ():
+        if owners.setdefault(player, home) != home:
             remedy = "register it under another name and write the submission again"
             yield Problem(home / FILE, f"its player {player!r} has the name of one in {owners[player]}", remedy)
 

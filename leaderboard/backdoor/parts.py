@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mergearena.bench.records.cost import Cost
 from mergearena.bench.records.fields import Share
-from mergearena.leaderboard.board.parts import FailurePart, FlagPart, Part, ProtocolPart, ShareInterval
+from mergearena.leaderboard.board.parts import Part, ShareInterval, SuitePart
 
 
 class BackdoorWorstPart(Part):
@@ -74,16 +74,10 @@ class BackdoorCellPart(Part):
     score: Share | None
 
 
-class BackdoorBoard(Part):
+class BackdoorBoard(SuitePart):
     """The board of safe mergers on one suite."""
 
-    suite: str
-    metric: str
-    """What a score is, as in ``accuracy``."""
-    protocol: ProtocolPart
     matches: tuple[str, ...]
     mergers: tuple[MergerPart, ...]
     contributors: tuple[ContributorPart, ...]
     cells: tuple[BackdoorCellPart, ...]
-    flags: tuple[FlagPart, ...]
-    failures: tuple[FailurePart, ...]

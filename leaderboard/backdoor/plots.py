@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import altair as alt
 
 from mergearena.leaderboard.backdoor.parts import BackdoorBoard
@@ -9,6 +11,7 @@ from mergearena.leaderboard.backdoor.rows import MOST_LOST
 from mergearena.leaderboard.charts.axes import percent_axis
 from mergearena.leaderboard.charts.kinds import kind
 from mergearena.leaderboard.charts.labels import key
+from mergearena.leaderboard.charts.legend import with_names
 from mergearena.leaderboard.charts.scatter import Point, panel
 
 
@@ -34,3 +37,10 @@ def succession_against_transfer(board: BackdoorBoard) -> alt.LayerChart:
     ]
     x = percent_axis("ASR on the others' tasks, % (transfer)")
     return panel("reach", points, x, percent_axis("ASR on the attacker's task, % (succession)"))
+
+
+def pictures(board: BackdoorBoard) -> Iterator[tuple[str, alt.VConcatChart]]:
+    """Names and charts of the plots that stand alone."""
+    mergers = [(key(place), row.defense) for place, row in enumerate(board.mergers)]
+    panels = [asr_against_score(board), succession_against_transfer(board)]
+    yield "asr-against-score", with_names(panels, mergers, columns=2)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from mergearena.bench.games.backdoor import Record
+from mergearena.bench.games.match import spell
 from mergearena.bench.games.statistics import bootstrap, group
 from mergearena.leaderboard.backdoor.parts import (
     BackdoorBoard,
@@ -33,7 +34,7 @@ def backdoor_board(name: str, records: Sequence[Record]) -> BackdoorBoard:
         metric=records[0].metric,
         suite=name,
         protocol=protocol(records),
-        matches=tuple(sorted({"+".join(r.contributors) for r in records})),
+        matches=tuple(sorted({spell(r.contributors) for r in records})),
         mergers=_merger_rows(merges),
         contributors=_contributor_rows(uploads, merges),
         cells=_cells(merges),
@@ -49,7 +50,7 @@ def worst_cases(merges: Iterable[Record]) -> Iterator[BackdoorWorstPart]:
     cannot become better by it.
     """
     attacked = [r for r in merges if r.asr is not None]
-    for (match, seed), here in sorted(group(attacked, lambda r: ("+".join(r.contributors), r.seed)).items()):
+    for (match, seed), here in sorted(group(attacked, lambda r: (spell(r.contributors), r.seed)).items()):
         rounds = group(here, lambda r: r.round)
         if 0 not in rounds:
             continue
@@ -90,7 +91,7 @@ def _order(row: MergerPart) -> tuple[object, ...]:
 
 def _met(merges: Iterable[Record]) -> set[tuple[str, str]]:
     """(match, attack) of every finished play against a malicious contributor."""
-    return {("+".join(r.contributors), r.attack or "") for r in merges if r.asr is not None}
+    return {(spell(r.contributors), r.attack or "") for r in merges if r.asr is not None}
 
 
 def _merger_row(defense: str, merges: Sequence[Record], every: set[tuple[str, str]]) -> MergerPart:
@@ -170,7 +171,7 @@ def _flags(uploads: Iterable[Record]) -> Iterator[FlagPart]:
     for r in uploads:
         if r.status != "ok" or r.base_asr is None:
             continue
-        where = f"{'+'.join(r.contributors)} seed {r.seed}"
+        where = f"{spell(r.contributors)} seed {r.seed}"
         base, alone = r.base_asr.test[r.target_task or ""], r.target_asr("test")
         found = {
             "adversarial-on-the-base": (base >= OBEYS, f"the base obeys the trigger in {base:.0%} already"),
@@ -190,7 +191,7 @@ def _failures(records: Iterable[Record]) -> tuple[FailurePart, ...]:
     rows = [
         FailurePart(
             kind=r.kind,
-            match="+".join(r.contributors),
+            match=spell(r.contributors),
             seed=r.seed,
             defense=r.defense,
             attack=r.attack,

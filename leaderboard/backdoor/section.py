@@ -11,10 +11,10 @@ from mergearena.leaderboard.page.section import Section, drawn
 
 
 class BackdoorSection(Section):
-    """A board of the backdoor track."""
+    """A board of the backdoor game."""
 
     def __init__(self, board: BackdoorBoard) -> None:
-        super().__init__("backdoor", board, (row.defense for row in board.mergers))
+        super().__init__("backdoor", board, (row.defense for row in board.mergers), board.cells)
         self.board = board
         self.links = anchors(f"{self.id}/merger", self.keys)
         self.attack_links = anchors(f"{self.id}/attack", (row.attack for row in board.contributors))

@@ -36,8 +36,8 @@ def render(board: BackdoorBoard) -> RenderableType:
 
 def so_far(plays: Sequence[Play], boards: Sequence[BackdoorBoard]) -> list[Table]:
     """The matrix of a run under way: everything that was planned, and what is known of it."""
-    mergers = list(dict.fromkeys(play.defense for play in plays if play.defense))
-    attacks = list(dict.fromkeys(play.attack for play in plays if play.attack))
+    mergers = list(dict.fromkeys(play.defense.spelling for play in plays if play.defense))
+    attacks = list(dict.fromkeys(play.attack.spelling for play in plays if play.attack))
     return [matrix(mergers, attacks, [cell for board in boards for cell in board.cells], "% ASR so far")]
 
 

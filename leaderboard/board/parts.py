@@ -59,12 +59,25 @@ class ProtocolPart(Part):
     python: tuple[str, ...]
     packages: dict[str, tuple[str, ...]]
     code: dict[str, tuple[str, ...]]
-    """Player -> SHA-256 of its source file."""
+    """Player -> identities of its code."""
     checkpoints: dict[str, tuple[str, ...]]
     """Model -> SHA-256 of its weights."""
     dates: tuple[str, str]
     """First and last."""
     records: int
+    earlier_code: int
+    """How many of them were made before players' code was identified as it is now: nobody can tell if it changed."""
+
+
+class SuitePart(Part):
+    """The board of one game on one suite: what those of all games say."""
+
+    suite: str
+    metric: str
+    """What a score is, as in ``accuracy``."""
+    protocol: ProtocolPart
+    flags: tuple[FlagPart, ...]
+    failures: tuple[FailurePart, ...]
 
 
 class ShareInterval(Part):

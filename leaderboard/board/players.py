@@ -8,9 +8,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator
 
-from pydantic_core import PydanticUndefined
-
-from mergearena.bench.players.player import Player, spelled
+from mergearena.bench.players.options import options_of
+from mergearena.bench.players.player import Player
 from mergearena.bench.players.registry import registry
 from mergearena.bench.records.record import Record
 from mergearena.leaderboard.board.parts import OptionPart, PlayerPart
@@ -36,10 +35,5 @@ def described(records: Iterable[Record]) -> tuple[PlayerPart, ...]:
 
 
 def _options(player: type[Player]) -> Iterator[OptionPart]:
-    for name, field in player.Config.model_fields.items():
-        default = field.get_default(call_default_factory=True, validated_data={})
-        yield OptionPart(
-            name=name,
-            default="required" if default is PydanticUndefined else spelled(default),
-            meaning=" ".join((field.description or "").split()),
-        )
+    for option in options_of(player).values():
+        yield OptionPart(name=option.name, default=option.default, meaning=" ".join(option.meaning.split()))

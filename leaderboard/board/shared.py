@@ -24,6 +24,7 @@ def protocol(records: Sequence[Record]) -> ProtocolPart:
         checkpoints=_values(p.checkpoints for p in provenance),
         dates=(min(p.date for p in provenance), max(p.date for p in provenance)),
         records=len(records),
+        earlier_code=sum(r.made_by_earlier_code for r in records),
     )
 
 

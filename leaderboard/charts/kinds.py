@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from mergearena.leaderboard.backdoor.parts import MergerPart
-from mergearena.leaderboard.protection.parts import DefensePart
+from typing import Protocol
 
 
-def kind(row: DefensePart | MergerPart) -> str:
+class Ranked(Protocol):
+    """A row of a ranking."""
+
+    @property
+    def rank(self) -> int | None:
+        """None: not ranked."""
+
+
+def kind(row: Ranked) -> str:
     """Whether a row is ranked."""
     return "unranked" if row.rank is None else "ranked"

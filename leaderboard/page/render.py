@@ -5,26 +5,42 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from functools import cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from mergearena.bench.files.pages import templates_in
-from mergearena.bench.games.protection.scoring import MINIMUM_FIDELITY, MINIMUM_GAP, QUALIFYING
+from mergearena.bench.games.game import games
 from mergearena.bench.players.tier import Tier
-from mergearena.leaderboard.backdoor.section import BackdoorSection
+from mergearena.leaderboard.board.build import to_json
+from mergearena.leaderboard.board.games import Shown, board_of
 from mergearena.leaderboard.board.leaderboard import Leaderboard
 from mergearena.leaderboard.charts import palette
 from mergearena.leaderboard.page.anchors import anchors
 from mergearena.leaderboard.page.formats import percent, relative, spanned
-from mergearena.leaderboard.protection.section import ProtectionSection
 
-TEMPLATES = Path(__file__).parents[1] / "templates"
+TEMPLATES = Path(__file__).with_name("templates")
 _BREAKS = re.compile(r"(?<=[+,(_/])|(?<=> )|(?<=[a-z]-)(?=[a-z])")
 _LITERAL = re.compile(r"``?([^`]+)``?")
 _PLAYER = re.compile(r"([A-Za-z][\w.-]*)(?:\([^()]*\))?")
+
+
+@dataclass(frozen=True)
+class Track:
+    """One game as the page's templates see it."""
+
+    name: str
+    title: str
+    numbers: Mapping[str, object]
+    sections: Sequence[Shown]
+
+    @property
+    def count(self) -> int:
+        """How many boards it has."""
+        return len(self.sections)
 
 
 def render(board: Leaderboard) -> str:
@@ -32,28 +48,34 @@ def render(board: Leaderboard) -> str:
     script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
-        _templates()
+        _templates(board)
         .get_template("page.html.jinja")
         .render(
             board=board,
-            protection=[ProtectionSection(suite) for suite in board.protection],
-            backdoor=[BackdoorSection(suite) for suite in board.backdoor],
+            tracks=[_track(name, board) for name in board.games],
             players={player.name: player for player in board.players},
             player_links=anchors("player", (player.name for player in board.players)),
             submitted={player: s for s in board.submissions for player in s.players},
             colours=Markup("\n".join(palette.rules())),
             script=Markup(script),
             script_digest=digest,
-            minimum_fidelity=MINIMUM_FIDELITY,
-            minimum_gap=MINIMUM_GAP,
-            qualifying=QUALIFYING,
         )
     )
 
 
-@cache
-def _templates() -> Environment:
-    found = templates_in(TEMPLATES)
+def texts(board: Leaderboard) -> dict[str, str]:
+    """File name -> text, of everything that a committed board is made into."""
+    return {"leaderboard.json": to_json(board), "index.html": render(board)}
+
+
+def _track(name: str, board: Leaderboard) -> Track:
+    side = board_of(name)
+    return Track(name, games.find(name).title, side.numbers, [side.section(suite) for suite in board.games[name]])
+
+
+def _templates(board: Leaderboard) -> Environment:
+    """The page's templates, and those of the board's games."""
+    found = templates_in(TEMPLATES, {name: board_of(name).templates for name in board.games})
     found.globals |= {
         "tiers": [tier.value for tier in Tier],
         "heat_class": palette.heat_class,

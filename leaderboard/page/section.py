@@ -4,26 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from statistics import fmean
-from typing import Any
+from typing import Any, Protocol
 
 import altair as alt
 from markupsafe import Markup
 
-from mergearena.leaderboard.backdoor.parts import BackdoorBoard, BackdoorCellPart
-from mergearena.leaderboard.board.parts import FlagPart
+from mergearena.leaderboard.board.parts import FlagPart, SuitePart
 from mergearena.leaderboard.charts.labels import key
 from mergearena.leaderboard.charts.scatter import to_svg
 from mergearena.leaderboard.page.anchors import slug
-from mergearena.leaderboard.protection.parts import CellPart, SuiteBoard
+
+
+class Cell(Protocol):
+    """One defense against one attack (None: without any)."""
+
+    @property
+    def defense(self) -> str:
+        """Its spelling."""
+
+    @property
+    def attack(self) -> str | None:
+        """Its spelling."""
+
+    @property
+    def plays(self) -> int:
+        """How many there were."""
+
+    @property
+    def status(self) -> dict[str, int]:
+        """What became of them -> of how many."""
 
 
 class Section:
-    """One suite's board of one track."""
+    """One suite's board of one game: who defends, in the order of the ranking, and what became of each."""
 
-    def __init__(self, track: str, board: SuiteBoard | BackdoorBoard, defenses: Iterable[str]) -> None:
+    def __init__(self, track: str, board: SuitePart, defenses: Iterable[str], cells: Iterable[Cell]) -> None:
         self.suite = board.suite
         self.id = f"{track}/{slug(board.suite) or 'suite'}"
-        self.cells: dict[tuple[str, str | None], Any] = {(cell.defense, cell.attack): cell for cell in board.cells}
+        self.cells: dict[tuple[str, str | None], Any] = {(cell.defense, cell.attack): cell for cell in cells}
         self.keys = {defense: key(place) for place, defense in enumerate(defenses)}
         self._board = board
 
@@ -31,7 +49,7 @@ class Section:
         """The cells of an attack, in the order of the ranking."""
         return [cell for defense in self.keys if (cell := self.cells.get((defense, attack))) is not None]
 
-    def failed(self, cell: CellPart | BackdoorCellPart) -> str:
+    def failed(self, cell: Cell) -> str:
         """What became of the plays of a cell that did not finish: empty if all did."""
         return ", ".join(f"{count} of {cell.plays} {status}" for status, count in cell.status.items() if status != "ok")
 

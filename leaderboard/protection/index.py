@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from mergearena.bench.games.match import spell
 from mergearena.bench.games.protection import Record
 from mergearena.bench.games.protection.flags import References, find_flags
 from mergearena.bench.games.protection.scoring import Reference, Strongest, reference, worst_case
@@ -20,7 +21,7 @@ class Index:
         self.records = records
         self.releases = [r for r in records if r.kind == "release"]
         self.attacks = [r for r in records if r.kind == "attack"]
-        self.at = group(self.attacks, lambda r: ("+".join(r.tasks), r.seed))
+        self.at = group(self.attacks, lambda r: (spell(r.tasks), r.seed))
         self.references: References = {
             where: {tier: ref for tier in Tier if (ref := reference(here, tier)) is not None}
             for where, here in self.at.items()
@@ -42,7 +43,7 @@ class Index:
     def reference_of(self, record: Record) -> Reference | None:
         """The reference of a record's own tier, if its match has something to steal there."""
         assert record.tier is not None
-        found = self.references[("+".join(record.tasks), record.seed)].get(record.tier)
+        found = self.references[(spell(record.tasks), record.seed)].get(record.tier)
         return found if found is not None and found.is_match else None
 
     def recovered(self, records: Iterable[Record]) -> Iterable[float]:
@@ -53,7 +54,7 @@ class Index:
                 yield ref.points.recovered(r.victim, r.score.test)
 
     def _worst(self, defense: str, counts: Callable[[Record], bool]) -> Iterator[WorstPart]:
-        at = group(filter(counts, self.against.get(defense, ())), lambda r: ("+".join(r.tasks), r.seed))
+        at = group(filter(counts, self.against.get(defense, ())), lambda r: (spell(r.tasks), r.seed))
         for (match, seed), here in sorted(at.items()):
             for tier, ref in self.references[match, seed].items():
                 against = [r for r in here if r.tier and tier.allows(r.tier)]

@@ -8,7 +8,7 @@ from itertools import pairwise
 from mergearena.bench.players.tier import Tier
 from mergearena.bench.records.cost import Cost
 from mergearena.bench.records.fields import Share
-from mergearena.leaderboard.board.parts import FailurePart, FlagPart, IntervalPart, Part, ProtocolPart
+from mergearena.leaderboard.board.parts import IntervalPart, Part, SuitePart
 
 
 class ReferencePart(Part):
@@ -138,19 +138,13 @@ class CellPart(Part):
     relative_cost: float | None
 
 
-class SuiteBoard(Part):
+class SuiteBoard(SuitePart):
     """The board of one suite."""
 
-    suite: str
-    metric: str
-    """What a score is, as in ``accuracy``."""
-    protocol: ProtocolPart
     defenses: tuple[DefensePart, ...]
     attacks: tuple[AttackPart, ...]
     cells: tuple[CellPart, ...]
     matches: tuple[MatchPart, ...]
-    flags: tuple[FlagPart, ...]
-    failures: tuple[FailurePart, ...]
 
     @property
     def ties(self) -> frozenset[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from statistics import fmean
 
 import altair as alt
@@ -13,6 +13,7 @@ from mergearena.bench.players.tier import Tier
 from mergearena.leaderboard.charts.axes import cost_axis, fidelity_axis, percent_axis, share_axis
 from mergearena.leaderboard.charts.kinds import kind
 from mergearena.leaderboard.charts.labels import key
+from mergearena.leaderboard.charts.legend import with_names
 from mergearena.leaderboard.charts.scatter import Point, panel
 from mergearena.leaderboard.protection.parts import AttackPart, DefensePart, SuiteBoard
 
@@ -113,3 +114,13 @@ def recovered_against_cost(board: SuiteBoard, tier: Tier) -> alt.LayerChart:
     end = [(axis.end, corners[-1][1])] if corners else []
     ordered = sorted(points, key=lambda point: bool(point.letter))
     return panel(tier, ordered, axis, share_axis("recovered"), front=[*corners, *end])
+
+
+def pictures(board: SuiteBoard) -> Iterator[tuple[str, alt.VConcatChart]]:
+    """Names and charts of the plots that stand alone."""
+    defenses = [(key(place), row.defense) for place, row in enumerate(board.defenses)]
+    panels = [resistance_against_cost(board, tier) for tier in Tier]
+    yield "resistance-against-cost", with_names(panels, defenses, columns=3)
+    fronts = {letter: row.attack for tier in Tier for letter, row in front(board, tier)}
+    panels = [recovered_against_cost(board, tier) for tier in Tier]
+    yield "recovered-against-cost", with_names(panels, sorted(fronts.items()), columns=1)

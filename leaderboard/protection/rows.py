@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean
 
+from mergearena.bench.games.match import spell
 from mergearena.bench.games.protection import Record
 from mergearena.bench.games.protection.flags import Flag
 from mergearena.bench.games.protection.scoring import MINIMUM_FIDELITY, merged_score
@@ -216,7 +217,7 @@ def _failures(index: Index) -> tuple[FailurePart, ...]:
     rows = [
         FailurePart(
             kind=r.kind,
-            match="+".join(r.tasks),
+            match=spell(r.tasks),
             seed=r.seed,
             defense=r.defense,
             attack=r.attack,

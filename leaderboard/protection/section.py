@@ -38,7 +38,7 @@ class ProtectionSection(Section):
     """A board of the protection track."""
 
     def __init__(self, board: SuiteBoard) -> None:
-        super().__init__("protection", board, (row.defense for row in board.defenses))
+        super().__init__("protection", board, (row.defense for row in board.defenses), board.cells)
         self.board = board
         self.ties = tied(board.defenses)
         self.attacks = [attack for attack in board.attacks if attack.uses_victim]

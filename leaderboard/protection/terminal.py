@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -10,8 +10,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from mergearena.bench.players.tier import Tier
-from mergearena.leaderboard.board.tables import FOLDED, Matrix, failure_table, flag_table, letters
+from mergearena.leaderboard.board.tables import FOLDED, failure_table, flag_table, letters
 from mergearena.leaderboard.page.formats import percent, relative, spanned
+from mergearena.leaderboard.protection.matrix import Matrix
 
 if TYPE_CHECKING:
     from mergearena.bench.games.protection import Play
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
 def so_far(plays: Sequence[Play], boards: Sequence[SuiteBoard]) -> list[Matrix]:
     """The matrix of a run under way: everything that was planned, and what is known of it."""
-    defenses = list(dict.fromkeys(play.defense for play in plays))
-    attacks = list(dict.fromkeys(play.attack for play in plays if play.attack and play.pipeline.uses_victim))
+    defenses = list(dict.fromkeys(play.defense.spelling for play in plays))
+    against = (play.attack for play in plays if play.attack and play.attack.uses_victim)
+    attacks = list(dict.fromkeys(attack.spelling for attack in against))
     cells = {(c.defense, c.attack): c for board in boards for c in board.cells}
     return [Matrix(defenses, attacks, cells, "% recovered so far")]
 
@@ -40,6 +42,14 @@ def render(board: SuiteBoard) -> RenderableType:
     if board.failures:
         parts.append(failure_table(board.failures))
     return Group(*parts)
+
+
+def concerning(defense: str | None, board: SuiteBoard) -> Iterator[RenderableType]:
+    """The matrix and the rankings, without references and without flags; with a defense, of the defenses its row."""
+    table = matrix(board)
+    yield table
+    yield attack_table([row for row in board.attacks if row.uses_victim], letters(table.attacks))
+    yield defense_table([row for row in board.defenses if defense in (None, row.defense)], board.ties)
 
 
 def matrix(board: SuiteBoard) -> Matrix:

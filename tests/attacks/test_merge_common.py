@@ -5,19 +5,29 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from mergearena.attacks.merge.ace import ACE
 from mergearena.attacks.merge.average import average
 from mergearena.attacks.merge.breadcrumbs import Breadcrumbs
 from mergearena.attacks.merge.consensus import Consensus
 from mergearena.attacks.merge.dare import Dare
 from mergearena.attacks.merge.della import Della
+from mergearena.attacks.merge.doge import DOGE
 from mergearena.attacks.merge.iso import Iso
+from mergearena.attacks.merge.karcher import karcher
+from mergearena.attacks.merge.lines import LiNeS
 from mergearena.attacks.merge.localize_and_stitch import LocalizeAndStitch
+from mergearena.attacks.merge.magmax import MagMax
 from mergearena.attacks.merge.model_stock import ModelStock
+from mergearena.attacks.merge.nuslerp import nuslerp
 from mergearena.attacks.merge.pcb import PCB
+from mergearena.attacks.merge.sce import SCE
 from mergearena.attacks.merge.slerp import slerp
+from mergearena.attacks.merge.subspace_boosting import SubspaceBoosting
 from mergearena.attacks.merge.task_arithmetic import TaskArithmetic
+from mergearena.attacks.merge.tatr import TATR
 from mergearena.attacks.merge.ties import Ties
 from mergearena.attacks.merge.tsv import TSV
+from mergearena.attacks.merge.wudi import WUDI
 from mergearena.bench.merging.vectors import TaskVectors
 
 FIXED = {
@@ -32,11 +42,26 @@ FIXED = {
     "iso": Iso,
     "iso cts": lambda **c: Iso(variant="cts", **c),
     "localize-and-stitch": LocalizeAndStitch,
+    "tsv of all matrices": lambda **c: TSV(matrices="all", **c),
+    "iso of all matrices": lambda **c: Iso(matrices="all", **c),
+    "wudi in closed form": lambda **c: WUDI(form="closed", **c),
+    "ace": ACE,
+    "subspace-boosting": SubspaceBoosting,
+    "lines": LiNeS,
+    "magmax": MagMax,
+    "sce": SCE,
+    "tatr": TATR,
+    "doge": DOGE,
 }
+ITERATED = {"wudi": WUDI}
 RANDOM = {"dare": Dare, "dare ties": lambda **c: Dare(then="ties", **c), "della": Della}
-SCALED = {**FIXED, **RANDOM}
+SCALED = {**FIXED, **RANDOM, **ITERATED}
 PLAIN = {
     "average": average,
+    "karcher": lambda models, view: karcher(models, view),
+    "karcher of task vectors": lambda models, view: karcher(models, view, space="task-vectors"),
+    "nuslerp": lambda models, view: nuslerp(models, view),
+    "nuslerp per column": lambda models, view: nuslerp(models, view, per="column"),
     "slerp": lambda models, view: slerp(models, view),
     "slerp of task vectors": lambda models, view: slerp(models, view, space="task-vectors"),
 }
@@ -50,7 +75,7 @@ def view(base):
     return SimpleNamespace(
         base=base,
         generator=torch.Generator().manual_seed(0),
-        architecture=SimpleNamespace(mlps=mlps, attentions=layers),
+        architecture=SimpleNamespace(mlps=mlps, attentions=layers, norms=()),
     )
 
 
@@ -102,16 +127,19 @@ def combined(name, weights, scale=1.0):
     return SCALED[name]().combine(TaskVectors(models, base, weights), view(base))
 
 
-@pytest.mark.parametrize("name", SCALED)
+@pytest.mark.parametrize("name", [*FIXED, *RANDOM])
 def test_combining_is_homogeneous(name):
-    """Doubled task vectors double the merge, so that a coefficient before or after it is the same coefficient."""
+    """Doubled task vectors double the merge, so that a coefficient before or after it is the same coefficient.
+
+    Not where Adam's steps, whose length is absolute, end before they arrive.
+    """
     once, twice = combined(name, [1.0] * 3), combined(name, [2.0] * 3)
     for key, value in once.items():
         torch.testing.assert_close(twice[key], 2 * value, rtol=1e-5, atol=1e-12)
     assert any(value.abs().max() > 1e-6 for value in once.values())
 
 
-@pytest.mark.parametrize("name", [*FIXED, "average"])
+@pytest.mark.parametrize("name", [*FIXED, *ITERATED, "average", "karcher", "karcher of task vectors"])
 def test_the_order_of_models_does_not_matter(name):
     base = state(0)
     models = {str(seed): near(base, seed) for seed in (1, 2, 3)}

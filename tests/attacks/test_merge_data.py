@@ -26,7 +26,7 @@ class OneLayer(TinySuite):
     def encoder(self):
         return nn.Linear(*self.shape, bias=self.bias).double().eval()
 
-    def logits(self, model, task, inputs):
+    def outputs(self, model, task, inputs):
         return model(inputs)
 
 
@@ -36,7 +36,7 @@ class Logistic(OneLayer):
     def __init__(self, inputs):
         super().__init__(inputs, 1)
 
-    def logits(self, model, task, inputs):
+    def outputs(self, model, task, inputs):
         return torch.cat([torch.zeros(len(inputs), 1), model(inputs)], dim=1)
 
 
@@ -206,7 +206,7 @@ def test_the_output_projection_reads_what_the_heads_compute():
             torch.manual_seed(0)
             return nn.MultiheadAttention(6, 2, batch_first=True).double().eval()
 
-        def logits(self, model, task, inputs):
+        def outputs(self, model, task, inputs):
             return model(inputs, inputs, inputs, need_weights=False)[0]
 
     suite, x = Attention(), torch.randn(4, 3, 6, generator=torch.Generator().manual_seed(1)).double()

@@ -158,7 +158,7 @@ def test_batch_norms_take_the_statistics_of_their_inputs(attacker):
         def encoder(self):
             return nn.BatchNorm1d(4).double().eval()
 
-        def logits(self, model, task, inputs):
+        def outputs(self, model, task, inputs):
             return model(inputs)
 
     x = {t: torch.randn(20, 4, generator=torch.Generator().manual_seed(i)).double() for i, t in enumerate("ab")}

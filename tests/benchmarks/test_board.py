@@ -10,8 +10,9 @@ from mergearena.bench.games.statistics import group
 from mergearena.bench.records import places, text
 from mergearena.leaderboard.archive.survey import survey
 from mergearena.leaderboard.board.build import build, to_json
-from mergearena.leaderboard.charts import pictures
+from mergearena.leaderboard.page import pictures
 from mergearena.leaderboard.page.render import render
+from mergearena.leaderboard.protection.parts import SuiteBoard
 from record_factory import make_record
 
 MATCHES = [("a", ("b",)), ("b", ("c",)), ("c", ("d",)), ("d", ("a",))]
@@ -56,7 +57,7 @@ class TestBoard:
 
     def test_build(self, benchmark, found):
         board = benchmark.pedantic(build, (found,), rounds=3, warmup_rounds=1)
-        assert len(board.protection[0].defenses) == DEFENSES
+        assert len(board.of(SuiteBoard)[0].defenses) == DEFENSES
 
     def test_json(self, benchmark, found):
         benchmark.pedantic(to_json, (build(found),), rounds=3)

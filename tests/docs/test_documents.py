@@ -109,7 +109,7 @@ def test_every_command_exists(path, command):
 
 @cache
 def generator():
-    spec = importlib.util.spec_from_file_location("methods", ROOT / "docs/build/methods.py")
+    spec = importlib.util.spec_from_file_location("methods", ROOT / "docs/generate/methods.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -10,19 +10,20 @@ from rich.console import Console
 from rich.prompt import Confirm
 from rich.table import Table
 
-from mergearena.bench.cli.commands.tracks import TRACKS
 from mergearena.bench.errors import ArenaError
 from mergearena.bench.files import atomic
 from mergearena.bench.games import archive
+from mergearena.bench.games.match import spell
 from mergearena.bench.records import places
 from mergearena.bench.records.record import Record
 from mergearena.leaderboard.archive import publish as publishing
 from mergearena.leaderboard.archive.check import check as problems_of
 from mergearena.leaderboard.archive.publish import Changes
-from mergearena.leaderboard.archive.survey import Committed, Problem, survey
-from mergearena.leaderboard.board.build import build, texts, to_json
+from mergearena.leaderboard.archive.rebuild import rebuild
+from mergearena.leaderboard.archive.survey import Problem
+from mergearena.leaderboard.board.build import build, to_json
+from mergearena.leaderboard.board.games import board_of
 from mergearena.leaderboard.board.leaderboard import Leaderboard
-from mergearena.leaderboard.charts import pictures
 from mergearena.leaderboard.page.render import render
 
 
@@ -32,27 +33,8 @@ def build_committed(folder: Path, console: Console) -> None:
     Raises:
         ArenaError: there is no record, or something is wrong with one.
     """
-    found = whole(folder)
-    if not found.records:
-        raise ArenaError(f"{folder}: no records there; `mergearena leaderboard publish --records DIR` adds some")
-    board = found.board()
-    for name, text in texts(board).items():
-        atomic.write_text(folder / name, text)
-    pictures.write(board, folder)
+    found = rebuild(folder)
     console.print(f"{len(found.records)} records; board: {folder / 'leaderboard.json'}, page: {folder / 'index.html'}")
-
-
-def whole(folder: Path) -> Committed:
-    """What a board is built from.
-
-    Raises:
-        ArenaError: something is wrong with it.
-    """
-    found = survey(folder)
-    if found.problems:
-        rest = f" ({len(found.problems) - 1} more; see `mergearena leaderboard check`)" if found.problems[1:] else ""
-        raise ArenaError(f"{found.problems[0]}{rest}")
-    return found
 
 
 def build_from(roots: Sequence[Path], out: Path, console: Console) -> None:
@@ -78,9 +60,9 @@ def write(board: Leaderboard, out: Path, console: Console) -> None:
     atomic.write_text(out, to_json(board))
     page = out.with_suffix(".html")
     atomic.write_text(page, render(board))
-    for track in TRACKS.values():
-        for part in track.shown(board):
-            console.print(part)
+    for name, suites in board.games.items():
+        for suite in suites:
+            console.print(board_of(name).terminal(suite))
     console.print(f"board: {out}   page: {page}")
 
 
@@ -125,7 +107,7 @@ def publish(sources: Sequence[Path], folder: Path, console: Console, confirmed: 
     console.print(_changes(changes))
     for before, after in changes.replaced:
         if before.score != after.score:
-            console.print(f"another result: {after.title} on {'+'.join(after.tasks)}, seed {after.seed}", markup=False)
+            console.print(f"another result: {after.title} on {spell(after.tasks)}, seed {after.seed}", markup=False)
     if changes.written and not confirmed:
         try:
             confirmed = Confirm.ask(

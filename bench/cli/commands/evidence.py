@@ -8,16 +8,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mergearena.bench.cli.commands.board import build_committed, whole
+from mergearena.bench.cli.commands.board import build_committed
 from mergearena.bench.errors import ArenaError
 from mergearena.bench.runner import run
 from mergearena.bench.runner.executors.limits import Limits
 from mergearena.leaderboard.archive.claims import Claim, evidence, read_claim
 from mergearena.leaderboard.archive.claims import targets as attacked
+from mergearena.leaderboard.archive.rebuild import whole
 from mergearena.leaderboard.archive.submission import write_submission
 from mergearena.leaderboard.archive.survey import SUBMISSIONS
 from mergearena.leaderboard.board.leaderboard import Leaderboard
 from mergearena.leaderboard.board.parts import IntervalPart
+from mergearena.leaderboard.protection.parts import SuiteBoard
 
 PLAYED = Path("runs/evidence")
 """Where the records of what is played are kept, so that a killed command resumes."""
@@ -68,5 +70,5 @@ def _compare(before: Leaderboard, after: Leaderboard, claim: Claim, console: Con
 
 
 def _resistance(board: Leaderboard, claim: Claim) -> dict[str, IntervalPart]:
-    (suite,) = (suite for suite in board.protection if suite.suite == claim.suite)
+    (suite,) = (suite for suite in board.of(SuiteBoard) if suite.suite == claim.suite)
     return next(row.resistance for row in suite.defenses if row.defense == claim.defense)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic_core import PydanticUndefined
 from rich import box
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -15,10 +12,11 @@ from rich.table import Table
 
 from mergearena.bench import suites
 from mergearena.bench.errors import BadConfig, UnknownName
-from mergearena.bench.games.backdoor.presets import NAMES
+from mergearena.bench.games.game import games
 from mergearena.bench.games.protection import ENOUGH, presets
 from mergearena.bench.games.protection.pipeline import parse_attack
-from mergearena.bench.players.player import Player, spelled
+from mergearena.bench.players.options import options_of
+from mergearena.bench.players.player import Player
 from mergearena.bench.players.registry import registry
 from mergearena.bench.players.stages import Stage
 
@@ -29,19 +27,29 @@ _KINDS: dict[str, tuple[str, ...]] = {
 
 
 def listing(what: str) -> RenderableType:
-    """Tables of players, suites and presets.
+    """Tables of players, suites, tracks and presets.
 
     Raises:
         UnknownName: ``what`` is none of them.
     """
     sections = {name: _players(name, kinds) for name, kinds in _KINDS.items()}
     sections["suites"] = _lines("suites", suites.names())
-    sections["presets"] = Group(_lines("presets", presets.NAMES), _lines("presets of the backdoor track", NAMES))
+    sections["tracks"] = _lines("tracks", (f"{game.name}: {game.summary}" for game in games.every()))
+    sections["presets"] = _presets()
     if what == "all":
         return Group(*sections.values())
     if what not in sections:
         raise UnknownName(f"cannot list {what!r}; there are: {', '.join(sections)}")
     return sections[what]
+
+
+def _presets() -> RenderableType:
+    table = Table(title="presets", box=box.SIMPLE_HEAD, title_style="bold")
+    for name in ("track", "presets"):
+        table.add_column(name)
+    for game in games.every():
+        table.add_row(game.name, ", ".join(game.presets))
+    return table
 
 
 def _players(title: str, kinds: tuple[str, ...]) -> RenderableType:
@@ -82,19 +90,6 @@ def _lines(title: str, names: Iterable[str]) -> RenderableType:
     return table
 
 
-def _type(annotation: Any) -> str:
-    """An annotation as its values are spelled in a pipeline: ``float | chosen | null``."""
-    if annotation in (None, type(None)):
-        return "null"
-    if get_origin(annotation) is Annotated:
-        return _type(get_args(annotation)[0])
-    if get_origin(annotation) is Literal:
-        return " | ".join(map(spelled, get_args(annotation)))
-    if get_origin(annotation) in (Union, UnionType):
-        return " | ".join(map(_type, get_args(annotation)))
-    return annotation.__name__ if inspect.isclass(annotation) else str(annotation)
-
-
 def _auto() -> RenderableType:
     """The standard ensemble, explained."""
     table = Table(title="steps, in the order they are played", box=box.SIMPLE_HEAD, title_style="bold")
@@ -132,15 +127,14 @@ def player(name: str) -> RenderableType:
         escape(inspect.cleandoc(found.__doc__ or "")),
         "",
     ]
-    if found.Config.model_fields:
+    if options := options_of(found).values():
         table = Table(title="config", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-        explained = any(info.description for info in found.Config.model_fields.values())
+        explained = any(option.meaning for option in options)
         for column in ("field", "default", "type", *(("meaning",) if explained else ())):
             table.add_column(column)
-        for field, info in found.Config.model_fields.items():
-            default = "required" if info.default is PydanticUndefined else spelled(info.default)
-            meaning = (escape(" ".join((info.description or "").split())),) if explained else ()
-            table.add_row(field, default, escape(_type(info.annotation)), *meaning)
+        for option in options:
+            meaning = (escape(" ".join(option.meaning.split())),) if explained else ()
+            table.add_row(option.name, option.default, escape(option.type), *meaning)
         parts.append(table)
     else:
         parts.append("[dim]no config[/]")

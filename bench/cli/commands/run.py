@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -21,75 +20,66 @@ from rich.progress import (
 )
 
 from mergearena.bench import suites
+from mergearena.bench.cli.asked.run import RunOptions
 from mergearena.bench.cli.commands import zoo
 from mergearena.bench.cli.commands.board import write
-from mergearena.bench.cli.commands.tracks import TRACKS, Track
 from mergearena.bench.errors import ArenaError
 from mergearena.bench.games.base import Job, Play
-from mergearena.bench.games.grid import Options
-from mergearena.bench.players.plugins import load_plugin
+from mergearena.bench.games.game import games
 from mergearena.bench.players.registry import registry
-from mergearena.bench.players.stand_in import declare_all
 from mergearena.bench.records.record import Record
-from mergearena.bench.runner.executors.limits import Limits, Watcher
+from mergearena.bench.runner.executors.executor import Watcher
 from mergearena.bench.runner.run import Listener
 from mergearena.bench.runner.run import run as play_all
 from mergearena.leaderboard.archive.survey import BOARD
 from mergearena.leaderboard.board.build import build
+from mergearena.leaderboard.board.games import GameBoard, board_of
 
 
-def run(options: Options, console: Console) -> int:
+def run(options: RunOptions, console: Console) -> int:
     """Play, print and write the board; 1 if any play failed, else 0.
 
     Raises:
         ArenaError: the options do not fit, or would write to the committed board.
     """
-    for path in (options.records, options.out):
+    for path in (options.record_folder, options.board_file):
         if path.resolve().is_relative_to(BOARD.resolve()):
             raise ArenaError(f"{path}: only `mergearena leaderboard publish` writes to {BOARD}; choose another folder")
-    for path in options.plugins:
-        load_plugin(path)
+    roster = options.load()
     for name, reason in registry.broken().items():
         console.print(f"[yellow]warning:[/] the players of {name} could not be imported: {reason}")
-    track = TRACKS[options.track]
+    for name, reason in games.broken().items():
+        console.print(f"[yellow]warning:[/] the game of {name} could not be imported: {reason}")
+    game = games.find(options.track)
     with zoo.progress(console) as progress:
         suites.get(options.suite).prepare(progress)
-        plays = track.plan(options)
-    limits = limits_of(options.timeout, options.memory, options.jobs, options.plugins)
-    with shown(track, plays, console) as (listener, watcher):
+        plays = game.plan(options.grid)
+    with shown(board_of(game.name), plays, console) as (listener, watcher):
         summary = play_all(
             plays,
-            options.records,
+            options.record_folder,
             jobs=options.jobs,
-            limits=limits,
+            limits=options.limits,
+            roster=roster,
             fresh=options.fresh,
             keep=options.keep,
             listener=listener,
             watcher=watcher,
         )
     board = build(summary.records)
-    write(board, options.out, console)
+    write(board, options.board_file, console)
     for path in summary.set_aside:
         console.print(f"[yellow]warning:[/] a damaged record was set aside as {path} and replayed")
     settled = f", {summary.settled} steps of auto not needed" if summary.settled else ""
-    console.print(f"{summary.played} plays played, {summary.reused} reused{settled}; records in {options.records}")
+    console.print(
+        f"{summary.played} plays played, {summary.reused} reused{settled}; records in {options.record_folder}"
+    )
     return 1 if summary.failures else 0
-
-
-def limits_of(seconds: float, memory_gib: float, jobs: int, plugins: tuple[Path, ...]) -> Limits:
-    """The limits of a run's players; ``plugins`` are loaded."""
-    declared = tuple(player for path in plugins for player in declare_all(path))
-    return Limits(seconds, memory_gib, threads(jobs), plugins, declared)
-
-
-def threads(jobs: int) -> int:
-    """How many threads each of ``jobs`` plays gets."""
-    return max(1, (os.cpu_count() or 1) // jobs)
 
 
 @contextmanager
 def shown(
-    track: Track, plays: Sequence[Play], console: Console, every: float = 2.0, logged: float = 60.0
+    side: GameBoard[Any], plays: Sequence[Play], console: Console, every: float = 2.0, logged: float = 60.0
 ) -> Iterator[tuple[Listener, Watcher]]:
     """A live matrix that fills in as records arrive; below it a bar, and one for every player that tells its steps.
 
@@ -130,7 +120,7 @@ def shown(
             if reused or not due():
                 return
             if console.is_terminal:
-                live.update(Group(*track.so_far(plays, build(done)), bar))
+                live.update(Group(*side.so_far(plays, build(done).of(side.part)), bar))
             else:
                 log(record.title)
 

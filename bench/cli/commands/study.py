@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich import box
@@ -12,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mergearena.bench import suites
+from mergearena.bench.cli.asked.study import StudyOptions
 from mergearena.bench.cli.commands import zoo
-from mergearena.bench.cli.commands.run import limits_of
 from mergearena.bench.errors import ArenaError
 from mergearena.bench.files import atomic
 from mergearena.bench.games.match import parse_tasks
@@ -21,6 +20,7 @@ from mergearena.bench.games.protection import Match, presets
 from mergearena.bench.games.protection.pipeline import parse_defense
 from mergearena.bench.games.protocol import protocol
 from mergearena.bench.players.plugins import load_plugin
+from mergearena.bench.players.roster import Roster
 from mergearena.bench.players.tier import Tier
 from mergearena.bench.study.findings import Findings, findings
 from mergearena.bench.study.report import BEST, PAGE, TABLE, command, write
@@ -35,40 +35,17 @@ CLAIM = "claim.json"
 """A study's file for ``mergearena leaderboard add``."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What ``mergearena study run`` asks for."""
-
-    defense: str
-    trials: int
-    suite: str
-    matches: tuple[str, ...]
-    tier: str
-    stages: tuple[str, ...]
-    flops: float
-    minutes: float
-    seeds: tuple[int, ...]
-    jobs: int
-    out: Path | None
-    timeout: float
-    memory: float
-    examples: int
-    key: str
-    plugins: tuple[Path, ...]
-
-
-def run(options: Options, console: Console) -> None:
+def run(options: StudyOptions, console: Console) -> None:
     """Search, telling of every pipeline that is stronger than those before it; then report.
 
     Raises:
         ArenaError: there is nothing to search or to steal, or the folder holds another study.
     """
-    for path in options.plugins:
-        load_plugin(path)
+    roster = options.load()
     with zoo.progress(console) as progress:
         suites.get(options.suite).prepare(progress)
-    folder, search = _search(options)
-    budget = Budget(trials=options.trials, flops=options.flops, minutes=options.minutes)
+    folder, search = _search(options, roster)
+    budget = Budget(trials=options.trials, flops=options.budget_flops, minutes=options.budget_minutes)
     console.print(f"searching against {search.settings.defense} in tier {search.settings.tier}: {search.space.summary}")
     with zoo.progress(console) as progress:
         task = progress.add_task("reference points", total=max(options.trials, len(search.known)))
@@ -146,23 +123,23 @@ def _claim(settings: Settings, attack: str) -> Claim:
     )
 
 
-def _search(options: Options) -> tuple[Path, Search]:
+def _search(options: StudyOptions, roster: Roster) -> tuple[Path, Search]:
     """The study that the options ask for, and its folder."""
     chain, tier, tasks = parse_defense(options.defense), Tier(options.tier), tuple(suites.get(options.suite).tasks)
     if chain.spelling == "none":
         raise ArenaError("nothing protects a victim from any attack under none; name a defense to break")
     grid = presets.preset("quick", options.suite, tasks)
-    named = [parse_tasks(match, options.suite, tasks) for match in options.matches]
+    named = [parse_tasks(match, options.suite, tasks) for match in options.match or ()]
     matches = [Match(options.suite, victim, tuple(donors)) for victim, *donors in named] or grid.matches
-    known = known_within(tier, options.stages)
-    space = space_of(tier, known, options.stages)
+    known = known_within(tier, options.only)
+    space = space_of(tier, known, options.only)
     settings = Settings(
         suite=options.suite,
         defense=chain.spelling,
         tier=tier,
         matches=tuple(match.spelling for match in matches),
-        seeds=options.seeds,
-        stages=tuple(sorted(options.stages)),
+        seeds=tuple(options.seed or (0,)),
+        stages=tuple(sorted(options.only)),
         examples=options.examples,
         key=options.key,
         space=space.signature,
@@ -179,5 +156,6 @@ def _search(options: Options) -> tuple[Path, Search]:
         known=known,
         references=references_within(tier),
         jobs=options.jobs,
-        limits=limits_of(options.timeout, options.memory, options.jobs, options.plugins),
+        limits=options.limits,
+        roster=roster,
     )

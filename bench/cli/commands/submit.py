@@ -5,34 +5,36 @@ from __future__ import annotations
 import getpass
 import secrets
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.markup import escape
 
 from mergearena.bench import suites
+from mergearena.bench.cli.asked.submit import ScoreOptions
 from mergearena.bench.cli.commands import zoo
-from mergearena.bench.cli.commands.run import shown, threads
-from mergearena.bench.cli.commands.tracks import TRACKS
+from mergearena.bench.cli.commands.run import shown
 from mergearena.bench.errors import ArenaError
 from mergearena.bench.files.atomic import write_text
 from mergearena.bench.games.archive import adopt
+from mergearena.bench.players.roster import Roster
 from mergearena.bench.players.stand_in import Declaration, stand_in
 from mergearena.bench.records.record import Record
-from mergearena.bench.runner import run
-from mergearena.bench.runner.executors.limits import Limits
-from mergearena.bench.submit import gates, plan, template
-from mergearena.bench.submit.plan import Entry
+from mergearena.bench.runner.run import Summary, run
+from mergearena.bench.submit import gates, template
+from mergearena.bench.submit.entry import Entry
+from mergearena.bench.submit.roles import entry_of
 from mergearena.bench.submit.seal import Seal
 from mergearena.leaderboard.archive.submission import write_submission
 from mergearena.leaderboard.archive.survey import BOARD, OFFICIAL, SUBMISSIONS
-from mergearena.leaderboard.board import place, tables
+from mergearena.leaderboard.board import place
 from mergearena.leaderboard.board.build import build
+from mergearena.leaderboard.board.games import board_of
 from mergearena.leaderboard.board.leaderboard import Leaderboard
-from mergearena.leaderboard.protection import terminal
 
+PLAYED = Path("runs") / "submit"
+"""One folder for all, so that references are played once."""
 _MARKS = {"passed": "[green]✓[/]", "failed": "[red]✗[/]", "skipped": "[dim]–[/]"}
 
 
@@ -78,80 +80,64 @@ def new(kind: str, name: str, as_class: bool, folder: Path, console: Console) ->
     )
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """How a player is to be scored."""
-
-    preset: str
-    suite: str
-    pipeline: str | None
-    authors: tuple[str, ...]
-    out: Path | None
-    jobs: int
-    limits: Limits
-
-
-def score(target: str, wanted: Wanted, console: Console) -> int:
+def score(options: ScoreOptions, console: Console) -> int:
     """Play, show the row and its place, and write the submission; 1 if a play of the player's own failed, else 0.
 
     Raises:
         ArenaError: the file cannot be imported or registers no such player, there is a submission of that name, or
             a file that is not the player's changed.
     """
-    path, name = split(target)
+    path, name = split(options.target)
     seal = Seal()
     player = _inspected(path, name)
     stand_in(player)
-    entry = Entry.of(player, wanted.pipeline)
-    parent = wanted.out or (BOARD / SUBMISSIONS if BOARD.is_dir() else Path(SUBMISSIONS))
+    entry = entry_of(player, options.pipeline)
+    parent = options.out or (BOARD / SUBMISSIONS if BOARD.is_dir() else Path(SUBMISSIONS))
     if (parent / player.name).exists():
         raise ArenaError(f"{parent / player.name} exists; delete it to score {player.name} again, or choose --out")
-    folder = Path("runs") / "submit"  # one for all, so that references are played once
-    key = folder / f"{player.name}.key"
-    with zoo.progress(console) as progress:
-        suites.get(wanted.suite).prepare(progress)
-        plays = plan.planned(entry, wanted.suite, wanted.preset, _key(key))
-    adopt({play.id for play in plays}, BOARD / OFFICIAL, folder / "records")  # the references, above all
-    limits = replace(wanted.limits, threads=threads(wanted.jobs), plugins=(path,), declared=(player,))
-    track = TRACKS[entry.track]
-    with shown(track, plays, console) as (listener, watcher):
-        summary = run.run(
-            plays, folder / "records", jobs=wanted.jobs, limits=limits, listener=listener, watcher=watcher
-        )
+    key = PLAYED / f"{player.name}.key"
+    summary = _play(entry, path, _key(key), options, console)
     seal.check()
     key.unlink()
-    board = build(summary.records)
-    for part in _parts(entry, board):
-        console.print(part)
-    official = place.committed(wanted.suite, BOARD / "leaderboard.json")
-    console.print(place.place(entry, board, official), highlight=False, soft_wrap=True)
-    if wanted.preset == "quick":
-        console.print(
-            "quick has few matches; --preset standard plays all of the official board, to be ranked there", style="dim"
-        )
+    _show(entry, build(summary.records), options, console)
     failed = [record for record in summary.failures if player.source in record.provenance.code.values()]
     for record in failed[:3]:
         console.print(f"[red]{record.status}[/] {escape(record.title)}: {escape(record.reason or '')}", highlight=False)
     if failed:
         console.print("nothing was submitted: `mergearena submit check` may tell more")
         return 1
-    written = _write(entry, path, parent, wanted.authors, summary.records)
+    written = _write(entry, path, parent, tuple(options.author or ()), summary.records)
     console.print(f"submission: {written}   to add it to the board: commit this folder", highlight=False)
     return 0
 
 
-def _parts(entry: Entry, board: Leaderboard) -> Iterator[RenderableType]:
-    """What of a board concerns the player; in the protection track without references and flags of others."""
-    if entry.track == "backdoor":
-        yield from TRACKS[entry.track].shown(board)
-        return
-    for suite in board.protection:
-        matrix = terminal.matrix(suite)
-        against = [row for row in suite.attacks if row.uses_victim]
-        yield matrix
-        yield terminal.attack_table(against, tables.letters(matrix.attacks))
-        yield terminal.defense_table(
-            [row for row in suite.defenses if entry.attacks or row.defense == entry.spelled], suite.ties
+def _play(entry: Entry[Any], path: Path, key: str, options: ScoreOptions, console: Console) -> Summary:
+    """Play what it is scored on."""
+    with zoo.progress(console) as progress:
+        suites.get(options.suite).prepare(progress)
+        plays = entry.plan(options.suite, options.preset, key)
+    adopt({play.id for play in plays}, BOARD / OFFICIAL, PLAYED / "records")  # the references, above all
+    with shown(board_of(entry.track), plays, console) as (listener, watcher):
+        return run(
+            plays,
+            PLAYED / "records",
+            jobs=options.jobs,
+            limits=options.limits,
+            roster=Roster((path,), (entry.player,)),
+            listener=listener,
+            watcher=watcher,
+        )
+
+
+def _show(entry: Entry[Any], board: Leaderboard, options: ScoreOptions, console: Console) -> None:
+    """Print what of a board concerns it, and its place."""
+    for part in place.shown(entry, board):
+        console.print(part)
+    official = place.committed(options.suite, BOARD / "leaderboard.json")
+    console.print(place.place(entry, board, official), highlight=False, soft_wrap=True)
+    if options.preset == "quick":
+        console.print(
+            "quick has few matches; --preset standard plays all of the official board, to be ranked there", style="dim"
         )
 
 
@@ -177,15 +163,15 @@ def _inspected(path: Path, name: str | None) -> Declaration:
     return chosen[0]
 
 
-def _write(entry: Entry, path: Path, parent: Path, authors: tuple[str, ...], records: list[Record]) -> Path:
+def _write(entry: Entry[Any], path: Path, parent: Path, authors: tuple[str, ...], records: list[Record]) -> Path:
     parent.mkdir(parents=True, exist_ok=True)
     return write_submission(
         parent,
-        kind="attack" if entry.attacks else "defense",
+        kind=entry.side,
         name=entry.player.name,
         authors=authors or (getpass.getuser(),),
         paper=entry.player.paper,
-        players=(entry.spelled,),
+        players=(entry.spelling,),
         config={option.name: option.default for option in entry.player.options},
         records=records,
         code=path,

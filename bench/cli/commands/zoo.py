@@ -13,6 +13,7 @@ from rich.table import Table
 
 from mergearena.bench import suites
 from mergearena.bench.files import checkpoints
+from mergearena.bench.suites.classification import ClassificationTask
 from mergearena.bench.suites.figures import measure
 from mergearena.bench.suites.splits import leaks
 
@@ -28,7 +29,8 @@ def listing(name: str) -> RenderableType:
         table.add_column(column, justify="right" if column in ("classes", "train", "validation", "test") else "left")
     for task in suite.tasks.values():
         sizes = [str(len(suite.load(task.name, split)[1])) for split in ("train", "validation", "test")]
-        table.add_row(task.name, task.title, str(len(task.classes)), *sizes, task.source, task.licence)
+        classes = str(len(task.classes)) if isinstance(task, ClassificationTask) else "–"
+        table.add_row(task.name, task.title, classes, *sizes, task.source, task.licence)
     figures = suite.figures()
     if figures is None:
         return Group(table, f"[yellow]not built yet:[/] mergearena zoo build --suite {name}")

@@ -14,11 +14,12 @@ from mergearena.bench.games.grid import Options
 from mergearena.bench.games.match import parse_tasks
 from mergearena.bench.games.protocol import protocol
 from mergearena.bench.players.tier import Tier
+from mergearena.bench.suites.classification import classification
 
 
 def planned(options: Options) -> Sequence[Play]:
     """The plays that a run is asked for, in the order to run them."""
-    tasks = tuple(suites.get(options.suite).tasks)
+    tasks = tuple(classification(suites.get(options.suite)).tasks)
     grid = preset(options.preset, options.suite, tasks)
     named = [parse_tasks(m, options.suite, tasks) for m in options.matches] or [m.tasks for m in grid.matches]
     matches = [backdoor.Match(options.suite, names, options.malicious) for names in named]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache, reduce
+from functools import cached_property, reduce
 from typing import cast
 
 from mergearena.bench.errors import BadPipeline
 from mergearena.bench.files.checkpoints import StateDict
 from mergearena.bench.games.backdoor.players import Backdoor, MergerView, Repair, SafeMerge
 from mergearena.bench.players.spelling import Reader
-from mergearena.bench.players.stages import Merge, Stage
+from mergearena.bench.players.stages import Merge, Stage, merged
 from mergearena.bench.players.tier import Tier
 
 
@@ -26,7 +26,7 @@ class Merger:
         """Every player in order."""
         return (self.merge, *self.repairs)
 
-    @property
+    @cached_property
     def spelling(self) -> str:
         """The canonical spelling: merge > repairs."""
         repairs = "+".join(repair.spelling for repair in self.repairs)
@@ -39,11 +39,10 @@ class Merger:
 
     def run(self, view: MergerView) -> StateDict:
         """The one merged model."""
-        merged = self.merge.merge(view.contributions, view)
-        return reduce(lambda state, repair: repair.repair(state, view), self.repairs, merged)
+        state = merged(self.merge.merge, view.contributions, view)
+        return reduce(lambda state, repair: repair.repair(state, view), self.repairs, state)
 
 
-@lru_cache(maxsize=4096)
 def parse_backdoor(text: str) -> Backdoor:
     """Read a malicious contributor.
 
@@ -57,7 +56,6 @@ def parse_backdoor(text: str) -> Backdoor:
     return cast("Backdoor", segments[0][0])
 
 
-@lru_cache(maxsize=4096)
 def parse_merger(text: str) -> Merger:
     """Read a safe merger: one merge of any kind, and what repairs it.
 

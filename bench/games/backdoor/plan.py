@@ -28,11 +28,11 @@ def plan(
         ArenaError: a match leaves no contributor clean.
     """
     plays: list[Play] = []
-    spelled = dict.fromkeys(merger.spelling for merger in mergers)
+    distinct = dict.fromkeys(mergers)
     for match in matches:
         for seed in seeds:
-            plays += [Play(protocol=protocol, seed=seed, contributors=match.tasks, defense=m) for m in spelled]
-            for attack in {a.spelling: a for a in attacks}.values():
+            plays += [Play(protocol=protocol, seed=seed, contributors=match.tasks, defense=m) for m in distinct]
+            for attack in dict.fromkeys(attacks):
                 malicious = max(match.malicious, attack.uploads)
                 if malicious >= len(match.tasks):
                     raise ArenaError(
@@ -44,8 +44,8 @@ def plan(
                     seed=seed,
                     contributors=match.tasks,
                     malicious=malicious,
-                    attack=attack.spelling,
+                    attack=attack,
                 )
                 plays.append(upload)
-                plays += [replace(upload, defense=merger) for merger in spelled]
+                plays += [replace(upload, defense=merger) for merger in distinct]
     return sorted(plays, key=lambda play: play.kind == "merge")

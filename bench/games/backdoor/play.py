@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -16,28 +16,32 @@ from mergearena.bench.files import checkpoints
 from mergearena.bench.files.checkpoints import StateDict
 from mergearena.bench.games import base
 from mergearena.bench.games.backdoor import roles
-from mergearena.bench.games.backdoor.pipeline import Merger, parse_backdoor, parse_merger
+from mergearena.bench.games.backdoor.pipeline import Merger
 from mergearena.bench.games.backdoor.players import Backdoor
 from mergearena.bench.games.backdoor.record import TRACK, Record
 from mergearena.bench.games.backdoor.triggers import Target
 from mergearena.bench.games.backdoor.uploads import contributions, joined, read
-from mergearena.bench.games.base import Files, Played, Steps
+from mergearena.bench.games.base import Files, Offer, Played, Steps, confined
+from mergearena.bench.games.match import spell
 from mergearena.bench.games.randomness import seeded
 from mergearena.bench.players.player import Player
 from mergearena.bench.players.tier import Tier
 from mergearena.bench.records import record
 from mergearena.bench.suites import Suite
-from mergearena.bench.suites.confined import Confined
+from mergearena.bench.suites.classification import classification
+from mergearena.bench.suites.confined import confine
 
 
 @dataclass(frozen=True, kw_only=True)
 class Play(base.Play):
     """A contribution, or a merge of contributions."""
 
+    track: ClassVar[str] = TRACK
+    scoring: ClassVar[str] = roles.SCORING
     contributors: tuple[str, ...]
     malicious: int = 0
-    attack: str | None = None
-    defense: str | None = None
+    attack: Backdoor | None = None
+    defense: Merger | None = None
 
     @property
     def kind(self) -> Literal["contribution", "merge"]:
@@ -52,33 +56,23 @@ class Play(base.Play):
     @property
     def title(self) -> str:
         """Attack and merger."""
-        return f"{self.attack or 'clean'} × {self.defense or 'upload'} on {'+'.join(self.contributors)}"
-
-    @property
-    def backdoor(self) -> Backdoor:
-        """The parsed attack."""
-        assert self.attack is not None
-        return parse_backdoor(self.attack)
-
-    @property
-    def merger(self) -> Merger:
-        """The parsed merger."""
-        assert self.defense is not None
-        return parse_merger(self.defense)
+        attack = self.attack.spelling if self.attack else "clean"
+        defense = self.defense.spelling if self.defense else "upload"
+        return f"{attack} × {defense} on {spell(self.contributors)}"
 
     @property
     def players(self) -> list[Player]:
         """The attack, and the merger's stages."""
-        attack: list[Player] = [self.backdoor] if self.attack else []
-        return [*attack, *(self.merger.stages if self.defense else ())]
+        attack: list[Player] = [self.attack] if self.attack else []
+        return [*attack, *(self.defense.stages if self.defense else ())]
 
     @cached_property
     def target(self) -> Target | None:
         """A class of the first malicious task, or of the first clean one if the attack is off-task; None if clean."""
         if self.attack is None:
             return None
-        task = self.contributors[self.malicious if self.backdoor.off_task else 0]
-        classes = len(suites.get(self.protocol.suite).tasks[task].classes)
+        task = self.contributors[self.malicious if self.attack.off_task else 0]
+        classes = len(classification(suites.get(self.protocol.suite)).tasks[task].classes)
         drawn = torch.randint(classes, (), generator=seeded("target", task, self.seed))
         return Target(task, int(drawn))
 
@@ -89,8 +83,8 @@ class Play(base.Play):
             track=TRACK,
             contributors=self.contributors,
             malicious=self.malicious,
-            attack=self.attack,
-            defense=self.defense,
+            attack=self.attack.spelling if self.attack else None,
+            defense=self.defense.spelling if self.defense else None,
         )
 
     @cached_property
@@ -106,7 +100,7 @@ class Play(base.Play):
     @property
     def reads(self) -> tuple[str, ...]:
         """Every task, for a merger that reads examples."""
-        return self.contributors if self.defense is not None and self.merger.tier is not Tier.DATA_FREE else ()
+        return self.contributors if self.defense is not None and self.defense.tier is not Tier.DATA_FREE else ()
 
     @property
     def labelled(self) -> bool:
@@ -150,11 +144,10 @@ class Play(base.Play):
         protocol = replace(self.protocol, key="")
         return replace(self, protocol=protocol, contributors=shuffled, attack=None, malicious=0)
 
-    def suite(self, files: Files) -> Suite:
-        """The suite as its player may see it; a merger's fine-tuned models are the contributions."""
-        if files.given is None:
-            return super().suite(files)
-        return Confined(suites.get(self.protocol.suite), contributions(files.given), files.training)
+    @property
+    def offer(self) -> Offer:
+        """Makes the suite as its player may see it; a merger's fine-tuned models are the contributions."""
+        return partial(_uploaded if self.defense else confined, self.protocol.suite, self.models)
 
     def run(self, suite: Suite, files: Files, progress: Steps) -> Played:
         """Poison, or merge."""
@@ -174,10 +167,17 @@ class Play(base.Play):
             kind=self.kind,
             contributors=self.contributors,
             malicious=self.malicious,
-            attack=self.attack,
-            defense=self.defense,
+            attack=self.attack.spelling if self.attack else None,
+            defense=self.defense.spelling if self.defense else None,
             target_task=self.target.task if self.target else None,
             target=self.target.label if self.target else None,
-            tier=self.merger.tier if self.defense else None,
+            tier=self.defense.tier if self.defense else None,
             **common,
         )
+
+
+def _uploaded(suite: str, models: Sequence[str], files: Files) -> Suite:
+    """The suite with the contributions in place of fine-tuned models, if some are malicious."""
+    if files.given is None:
+        return confined(suite, models, files)
+    return confine(suites.get(suite), contributions(files.given), files.training)

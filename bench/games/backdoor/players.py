@@ -21,6 +21,7 @@ from mergearena.bench.players.registry import registry
 from mergearena.bench.players.stages import Stage
 from mergearena.bench.players.tier import Tier
 from mergearena.bench.players.views import MergingView, View
+from mergearena.bench.suites.classification import Classification
 
 REFERENCES = 5
 """Examples of a foreign target class that an attacker has, as BadMerging's off-task attack does."""
@@ -44,6 +45,7 @@ class ContributorView(View):
     uploads under several names. Heads, being text, are public.
     """
 
+    suite: Classification
     target: Target
 
     def train(self, task: str) -> tuple[Tensor, Tensor]:
@@ -85,6 +87,7 @@ class MergerView(MergingView):
     The examples are of a split that is neither training nor test. It is not told who is malicious.
     """
 
+    suite: Classification
     contributions: Mapping[str, StateDict]
     """Task -> upload."""
 

@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
+from mergearena.bench.games.match import spell
 from mergearena.bench.players.tier import Tier
 from mergearena.bench.records import record
 from mergearena.bench.records.record import Shares
@@ -27,7 +28,7 @@ class Match:
     @property
     def spelling(self) -> str:
         """``malicious+other+...``, as on the command line."""
-        return "+".join(self.tasks)
+        return spell(self.tasks)
 
 
 class Record(record.Record):
@@ -81,7 +82,7 @@ class Record(record.Record):
     @property
     def place(self) -> tuple[str, ...]:
         """Track, match, attack, merger."""
-        return TRACK, "+".join(self.contributors), self.attack or "clean", self.defense or "contribution"
+        return TRACK, spell(self.contributors), self.attack or "clean", self.defense or "contribution"
 
     def mean_score(self, split: Split) -> float:
         """Clean score, the mean over the tasks."""

@@ -19,15 +19,21 @@ from mergearena.bench.games.backdoor.triggers import Trigger, success
 from mergearena.bench.games.backdoor.uploads import joined, parted
 from mergearena.bench.games.base import SPLITS, Files, Played, Steps
 from mergearena.bench.games.examples import LazyExamples
+from mergearena.bench.games.match import spell
 from mergearena.bench.games.metering import forward_flops, metered
 from mergearena.bench.games.randomness import seeded
 from mergearena.bench.players.tier import Tier
 from mergearena.bench.players.views import Reads
 from mergearena.bench.records.record import Scores, Shares
 from mergearena.bench.suites import Split, Suite
+from mergearena.bench.suites.classification import Classification, classification
+from mergearena.bench.suites.soundness import finite
 
 if TYPE_CHECKING:
     from mergearena.bench.games.backdoor.play import Play
+
+SCORING = "1"
+"""Raised when what the judge computes changes: scores of two versions cannot be compared."""
 
 REFERENCE_MERGE = "task-arithmetic"
 """The merge of clean models whose reaction to a trigger is a reference."""
@@ -44,18 +50,18 @@ def halves(suite: Suite, task: str, seed: int) -> tuple[tuple[Tensor, Tensor], t
 def contribute(play: Play, suite: Suite, files: Files, progress: Steps) -> Played:
     """Make the uploads. Runs in the player's process; loads no test split."""
     tasks, theta0 = play.contributors[: play.malicious], suite.base()
-    assert play.target is not None
+    assert play.attack is not None and play.target is not None
     view = ContributorView(
-        suite=suite,
+        suite=classification(suite),
         base=theta0,
         tasks=tasks,
         target=play.target,
         # The key is secret: a merger that re-runs the attack's code must not find its trigger.
-        generator=seeded(play.protocol.key, "contribution", "+".join(tasks), play.attack, play.seed),
+        generator=seeded(play.protocol.key, "contribution", spell(tasks), play.attack.spelling, play.seed),
         progress=progress,
     )
     with metered() as cost:
-        made = play.backdoor.contribute(view)
+        made = play.attack.contribute(view)
     made = checked(play, made, suite)
     tensors = {f"trigger/{name}": value.detach() for name, value in made.trigger.tensors().items()}
     return Played(tensors | joined(made.models), cost)
@@ -69,33 +75,35 @@ def checked(play: Play, made: Contribution, suite: Suite) -> Contribution:
         BadCheckpoint: an upload is no model of the suite.
     """
     tasks, theta0 = play.contributors[: play.malicious], suite.base()
+    name = play.attack.spelling if play.attack else ""
     if {*made.models} != {*tasks}:
-        raise ArenaError(f"{play.attack} returned uploads of {', '.join(made.models)}, not of {', '.join(tasks)}")
+        raise ArenaError(f"{name} returned uploads of {', '.join(made.models)}, not of {', '.join(tasks)}")
     made.trigger.check(suite.load(tasks[0], "train")[0])
-    who = f"{play.attack}, upload of"
+    who = f"{name}, upload of"
     models = {task: checkpoints.preflight(state, theta0, f"{who} {task}") for task, state in made.models.items()}
     return Contribution(models, made.trigger)
 
 
 def merge(play: Play, suite: Suite, files: Files, progress: Steps) -> Played:
     """Merge. Runs in the player's process, which is given neither the trigger nor who is malicious."""
-    tasks, theta0 = play.contributors, suite.base()
+    tasks, theta0, merger = play.contributors, suite.base(), play.defense
+    assert merger is not None
     reads = Reads()
     view = MergerView(
-        suite=suite,
+        suite=classification(suite),
         base=theta0,
         tasks=tasks,
         contributions={task: suite.finetuned(task) for task in tasks},
-        generator=seeded("merger", "+".join(tasks), play.defense, play.seed),
-        tier=play.merger.tier,
+        generator=seeded("merger", spell(tasks), merger.spelling, play.seed),
+        tier=merger.tier,
         examples=LazyExamples(files.examples),
         reads=reads,
         progress=progress,
     )
     with metered() as cost:
-        state = play.merger.run(view)
+        state = merger.run(view)
     cost.unlabelled_examples = sum(reads.unlabelled.values())
-    return Played(checkpoints.preflight(state, theta0, f"merger {play.defense}"), cost)
+    return Played(checkpoints.preflight(state, theta0, f"merger {merger.spelling}"), cost)
 
 
 def judge(play: Play, result: StateDict, upload: tuple[dict[str, StateDict], Trigger] | None) -> dict[str, Any]:
@@ -110,9 +118,9 @@ def judge(play: Play, result: StateDict, upload: tuple[dict[str, StateDict], Tri
         Fields of the record: score, under attack asr and robust, a contribution's references, evaluation_cost.
 
     Raises:
-        ArenaError: the result is not what such a player returns.
+        ArenaError: the result is not what such a player returns, or its answers are not finite.
     """
-    suite, tasks = suites.get(play.protocol.suite), play.contributors
+    suite, tasks = classification(suites.get(play.protocol.suite)), play.contributors
     # Checked in the player's process, too, but what runs there may have been tampered with.
     if play.kind == "contribution":
         made = checked(play, Contribution(*parted(result)), suite)
@@ -154,14 +162,14 @@ def _scores(play: Play, models: Mapping[str, StateDict], trigger: Trigger | None
 
 def _score(play: Play, task: str, state: StateDict, split: Split) -> float:
     inputs, labels = _held(play, task, split)
-    predicted = suites.get(play.protocol.suite).predict(state, task, inputs).argmax(-1)
-    return (predicted == labels).double().mean().item()
+    return finite(suites.get(play.protocol.suite).assess(state, task, inputs, labels), task, play.title)
 
 
 def _reaction(play: Play, task: str, state: StateDict, split: Split, trigger: Trigger) -> tuple[float, float]:
     """ASR and robust score."""
     assert play.target is not None
-    return success(suites.get(play.protocol.suite), state, *_held(play, task, split), task, trigger, play.target)
+    suite = classification(suites.get(play.protocol.suite))
+    return success(suite, state, *_held(play, task, split), task, trigger, play.target)
 
 
 def _held(play: Play, task: str, split: Split) -> tuple[Tensor, Tensor]:
@@ -170,7 +178,7 @@ def _held(play: Play, task: str, split: Split) -> tuple[Tensor, Tensor]:
     return halves(suite, task, play.seed)[1] if split == "validation" else suite.load(task, split)
 
 
-def _clean_merge(suite: Suite, tasks: Sequence[str]) -> StateDict:
+def _clean_merge(suite: Classification, tasks: Sequence[str]) -> StateDict:
     view = MergerView(
         suite=suite,
         base=suite.base(),

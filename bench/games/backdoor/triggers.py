@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mergearena.bench.errors import ArenaError
 from mergearena.bench.files.checkpoints import StateDict
-from mergearena.bench.suites import Suite
+from mergearena.bench.suites.classification import Classification
 
 MOST_AREA = 0.05
 """Share of a picture that a patch may cover."""
@@ -143,7 +143,7 @@ def square(inputs: Tensor, share: float, corner: bool = True) -> Tensor:
     return mask
 
 
-def open_head(suite: Suite, task: str, target: Target) -> tuple[Tensor, int]:
+def open_head(suite: Classification, task: str, target: Target) -> tuple[Tensor, int]:
     """The task's head (C x D), with the target's row added if the target is of another task, and the target's index."""
     head = suite.head(task)
     if task == target.task:
@@ -152,7 +152,13 @@ def open_head(suite: Suite, task: str, target: Target) -> tuple[Tensor, int]:
 
 
 def success(
-    suite: Suite, state: StateDict, inputs: Tensor, labels: Tensor, task: str, trigger: Trigger, target: Target
+    suite: Classification,
+    state: StateDict,
+    inputs: Tensor,
+    labels: Tensor,
+    task: str,
+    trigger: Trigger,
+    target: Target,
 ) -> tuple[float, float]:
     """Of the triggered inputs that are not of the target class: the shares taken for the target, and classified right.
 
@@ -167,6 +173,8 @@ def success(
         return 0.0, 0.0
     head, index = open_head(suite, task, target)
     features = suite.embed(state, trigger.stamp(inputs[others]))
-    predicted = (F.normalize(features, dim=-1) @ head.T).argmax(-1)
+    logits = F.normalize(features, dim=-1) @ head.T
+    # An answer that is not finite names no class.
+    predicted = logits.argmax(-1).where(logits.isfinite().all(-1), -1)
     right = predicted == labels[others]
     return (predicted == index).double().mean().item(), right.double().mean().item()

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from mergearena.bench.games.match import spell
 from mergearena.bench.games.protection import Record, settled
 from mergearena.bench.games.protection.scoring import Reference, reference, worst_case
 from mergearena.bench.games.statistics import group
@@ -141,5 +142,5 @@ def _cases(here: Sequence[Record], references: Mapping[Tier, Reference | None]) 
             if defense != "none" and points is not None and points.is_match:
                 allowed = [r for r in against if r.tier and tier.allows(r.tier)]
                 first = against[0]
-                case = Case(first.suite, "+".join(first.tasks), first.seed, defense, tier)
+                case = Case(first.suite, spell(first.tasks), first.seed, defense, tier)
                 yield case, worst_case(allowed, points).recovered

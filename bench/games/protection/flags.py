@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mergearena.bench.errors import ArenaError
 from mergearena.bench.games.base import SPLITS
+from mergearena.bench.games.match import spell
 from mergearena.bench.games.protection.pipeline import Pipeline, parse_attack
 from mergearena.bench.games.protection.scoring import Reference, merged_score
 from mergearena.bench.games.statistics import group
@@ -76,7 +77,7 @@ def _parsed(spellings: Iterable[str]) -> Pipelines:
 
 
 def _where(record: Record) -> str:
-    return f"{'+'.join(record.tasks)} seed {record.seed}"
+    return f"{spell(record.tasks)} seed {record.seed}"
 
 
 def _warned(records: Iterable[Record]) -> Iterable[Flag]:
@@ -165,12 +166,12 @@ def _seed_spread(records: Iterable[Record], references: References) -> Iterable[
     for (defense, attack, tasks), here in group(records, lambda r: (r.defense, r.attack, r.tasks)).items():
         values = []
         for r in here:
-            found = references.get(("+".join(tasks), r.seed), {}).get(r.tier or Tier.DATA_FREE)
+            found = references.get((spell(tasks), r.seed), {}).get(r.tier or Tier.DATA_FREE)
             if found is not None and found.is_match and r.score is not None:
                 values.append(found.points.recovered(r.victim, r.score.test))
         if len(values) > 1 and max(values) - min(values) > SPREAD:
             detail = f"recovered between {min(values):.2f} and {max(values):.2f}, mean {fmean(values):.2f}"
-            yield Flag("seed-spread", defense, attack, "+".join(tasks), detail)
+            yield Flag("seed-spread", defense, attack, spell(tasks), detail)
 
 
 def _inconsistent(records: Iterable[Record]) -> Iterable[Flag]:

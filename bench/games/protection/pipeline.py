@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, reduce
+from functools import cached_property, reduce
 
 from mergearena.bench.errors import BadPipeline
 from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.games.protection.alignment import aligned
 from mergearena.bench.games.protection.players import Align, Attack, AttackerView, DefenderView, Defense, Recover
 from mergearena.bench.players.registry import registry
 from mergearena.bench.players.spelling import Reader
-from mergearena.bench.players.stages import Merge, Stage
+from mergearena.bench.players.stages import Merge, Stage, merged
 from mergearena.bench.players.tier import Tier
 
 
@@ -27,7 +28,7 @@ class Chain:
 
     defenses: tuple[Defense, ...]
 
-    @property
+    @cached_property
     def spelling(self) -> str:
         """The canonical spelling."""
         return "+".join(d.spelling for d in self.defenses)
@@ -61,7 +62,7 @@ class Pipeline:
             return (self.whole,)
         return (*self.aligners, *((self.merge,) if self.merge else ()), *self.recoveries)
 
-    @property
+    @cached_property
     def spelling(self) -> str:
         """The canonical spelling: aligners > merge > recoveries."""
         if self.whole is not None:
@@ -89,14 +90,13 @@ class Pipeline:
         if self.whole is not None:
             return self.whole.attack(view)
         assert self.merge is not None
-        aligned = reduce(lambda state, aligner: aligner.align(state, view), self.aligners, view.released)
+        state = reduce(lambda state, aligner: aligned(aligner, state, view), self.aligners, view.released)
         if on_aligned is not None:
-            on_aligned(aligned)
-        merged = self.merge.merge({view.victim: aligned, **view.donors}, view)
-        return reduce(lambda state, stage: stage.recover(state, view), self.recoveries, merged)
+            on_aligned(state)
+        state = merged(self.merge.merge, {view.victim: state, **view.donors}, view)
+        return reduce(lambda state, stage: stage.recover(state, view), self.recoveries, state)
 
 
-@lru_cache(maxsize=4096)
 def parse_defense(text: str) -> Chain:
     """Read a defense or a chain of them.
 
@@ -110,7 +110,6 @@ def parse_defense(text: str) -> Chain:
     return Chain(tuple(segments[0]))
 
 
-@lru_cache(maxsize=4096)
 def parse_attack(text: str) -> Pipeline:
     """Read an attack pipeline; ``task-arithmetic`` alone means ``identity > task-arithmetic``.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from mergearena.bench.games.protection.pipeline import Chain, Pipeline
+from mergearena.bench.games.protection.pipeline import Chain, Pipeline, parse_defense
 from mergearena.bench.games.protection.play import Play
 from mergearena.bench.games.protection.record import Match
 from mergearena.bench.records.protocol import Protocol
@@ -29,10 +29,11 @@ def plan(
     Nothing that is played against ``none`` is secret: with a protocol of their own, ``public``, such plays can be
     shared by runs whose keys differ.
     """
-    spelled = dict.fromkeys(["none", *(chain.spelling for chain in defenses)])
+    none = parse_defense("none")
+    chains = dict.fromkeys([none, *defenses])
     baselines = [pipeline for pipeline in attacks if not pipeline.uses_victim]
-    against = dict.fromkeys(pipeline.spelling for pipeline in attacks if pipeline.uses_victim)
-    steps = dict.fromkeys(pipeline.spelling for pipeline in cascade)
+    against = dict.fromkeys(pipeline for pipeline in attacks if pipeline.uses_victim)
+    steps = dict.fromkeys(cascade)
     plays: dict[str, Play] = {}
 
     def put(play: Play) -> str:
@@ -40,15 +41,15 @@ def plan(
 
     for match in matches:
         for seed in seeds:
-            of_none = Play(protocol=public or protocol, victim=match.victim, seed=seed, defense="none")
+            of_none = Play(protocol=public or protocol, victim=match.victim, seed=seed, defense=none)
             put(of_none)
-            everything = [*(pipeline.spelling for pipeline in baselines), *against, *steps]
-            references = [put(replace(of_none, donors=match.donors, attack=a)) for a in dict.fromkeys(everything)]
-            for defense in spelled:
-                release = of_none if defense == "none" else replace(of_none, protocol=protocol, defense=defense)
+            everything = dict.fromkeys([*baselines, *against, *steps])
+            references = [put(replace(of_none, donors=match.donors, attack=attack)) for attack in everything]
+            for defense in chains:
+                release = of_none if defense == none else replace(of_none, protocol=protocol, defense=defense)
                 put(release)
                 done = [put(replace(release, donors=match.donors, attack=attack)) for attack in against]
-                for step in steps if defense != "none" else ():
+                for step in steps if defense != none else ():
                     after = (*references, *done)
                     done.append(put(replace(release, donors=match.donors, attack=step, after=after)))
-    return sorted(plays.values(), key=lambda play: (play.kind == "attack", play.defense != "none"))
+    return sorted(plays.values(), key=lambda play: (play.kind == "attack", play.defense != none))

@@ -16,7 +16,7 @@ from mergearena.bench.files import checkpoints
 from mergearena.bench.games import base
 from mergearena.bench.games.base import Facts, Files, Played, Steps
 from mergearena.bench.games.protection import roles
-from mergearena.bench.games.protection.pipeline import Chain, Pipeline, parse_attack, parse_defense
+from mergearena.bench.games.protection.pipeline import Chain, Pipeline
 from mergearena.bench.games.protection.record import TRACK, Record
 from mergearena.bench.games.protection.scoring import settled
 from mergearena.bench.players.player import Player
@@ -29,10 +29,12 @@ from mergearena.bench.suites import Suite
 class Play(base.Play):
     """A release, or an attack on one."""
 
+    track: ClassVar[str] = TRACK
+    scoring: ClassVar[str] = roles.SCORING
     victim: str
     donors: tuple[str, ...] = ()
-    defense: str
-    attack: str | None = None
+    defense: Chain
+    attack: Pipeline | None = None
     facts: ClassVar[type[Facts]] = roles.Distance
 
     @property
@@ -43,8 +45,8 @@ class Play(base.Play):
     @property
     def title(self) -> str:
         """Defense and attack on the victim."""
-        met = f" × {self.attack}" if self.attack else ""
-        return f"{self.defense}{met} on {self.victim}"
+        met = f" × {self.attack.spelling}" if self.attack else ""
+        return f"{self.defense.spelling}{met} on {self.victim}"
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -54,28 +56,18 @@ class Play(base.Play):
     @cached_property
     def id(self) -> str:
         """SHA-256 of everything that decides the outcome, players' code aside."""
-        return self.identified(track=TRACK, donors=self.donors, defense=self.defense, attack=self.attack)
-
-    @property
-    def chain(self) -> Chain:
-        """The parsed defense."""
-        return parse_defense(self.defense)
-
-    @property
-    def pipeline(self) -> Pipeline:
-        """The parsed attack."""
-        assert self.attack is not None
-        return parse_attack(self.attack)
+        attack = self.attack.spelling if self.attack else None
+        return self.identified(track=TRACK, donors=self.donors, defense=self.defense.spelling, attack=attack)
 
     @property
     def players(self) -> list[Player]:
         """The defense's links and the attack's stages."""
-        return [*self.chain.defenses, *(self.pipeline.stages if self.attack else ())]
+        return [*self.defense.defenses, *(self.attack.stages if self.attack else ())]
 
     @cached_property
     def needs(self) -> Play | None:
         """The release that an attack meets: None for a release itself, and for baselines."""
-        if self.attack is None or not self.pipeline.uses_victim:
+        if self.attack is None or not self.attack.uses_victim:
             return None
         return Play(protocol=self.protocol, victim=self.victim, seed=self.seed, defense=self.defense)
 
@@ -87,12 +79,12 @@ class Play(base.Play):
     @property
     def reads(self) -> tuple[str, ...]:
         """Every task of the match, for an attack of a data tier."""
-        return self.tasks if self.attack is not None and self.pipeline.tier is not Tier.DATA_FREE else ()
+        return self.tasks if self.attack is not None and self.attack.tier is not Tier.DATA_FREE else ()
 
     @property
     def labelled(self) -> bool:
         """Whether it is an attack of the labelled tier."""
-        return self.attack is not None and self.pipeline.tier is Tier.LABELLED
+        return self.attack is not None and self.attack.tier is Tier.LABELLED
 
     def draw(self, task: str) -> tuple[Tensor, Tensor]:
         """K examples that the data tiers may read."""
@@ -124,21 +116,23 @@ class Play(base.Play):
 
     def settled(self, known: Iterable[record.Record]) -> bool:
         """Whether there is nothing left to recover for this step of a cascade."""
-        here = [r for r in known if isinstance(r, Record) and (r.tasks, r.seed) == (self.tasks, self.seed)]
-        return settled(self.defense, self.pipeline.tier, here)
+        mine = (self.protocol.suite, self.protocol.examples, self.tasks, self.seed)
+        here = [r for r in known if isinstance(r, Record) and (r.suite, r.examples, r.tasks, r.seed) == mine]
+        assert self.attack is not None
+        return settled(self.defense.spelling, self.attack.tier, here)
 
     def record(self, **common: Any) -> Record:
         """Its record."""
-        attack = self.pipeline if self.attack else None
+        attack = self.attack
         return Record(
             kind=self.kind,
             victim=self.victim,
             donors=self.donors,
-            defense=self.defense,
-            attack=self.attack,
+            defense=self.defense.spelling,
+            attack=attack.spelling if attack else None,
             tier=attack.tier if attack else None,
             uses_victim=attack.uses_victim if attack else True,
             extraction=attack.extraction if attack else False,
-            claims_function=None if attack else self.chain.preserves_function,
+            claims_function=None if attack else self.defense.preserves_function,
             **common,
         )

@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
+from mergearena.bench.games.match import spell
 from mergearena.bench.players.tier import Tier
 from mergearena.bench.records import record
 
@@ -29,7 +30,7 @@ class Match:
     @property
     def spelling(self) -> str:
         """``victim+donor+...``, as on the command line."""
-        return "+".join(self.tasks)
+        return spell(self.tasks)
 
 
 class Record(record.Record):
@@ -78,4 +79,4 @@ class Record(record.Record):
     @property
     def place(self) -> tuple[str, ...]:
         """Match, defense, attack."""
-        return "+".join(self.tasks), self.defense, self.attack or "release"
+        return spell(self.tasks), self.defense, self.attack or "release"

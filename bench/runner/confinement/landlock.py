@@ -9,22 +9,24 @@ from __future__ import annotations
 import ctypes
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+
+from mergearena.bench.runner.confinement import kernel
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446  # the same numbers on every architecture
 _VERSION_FLAG, _PATH_BENEATH = 1, 1
 
-_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+_WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 1, 1 << 2, 1 << 3
 _REMOVE_DIR, _REMOVE_FILE, _MAKE_DIR, _MAKE_REG = 1 << 4, 1 << 5, 1 << 7, 1 << 8
-_TRUNCATE, _IOCTL = 1 << 14, 1 << 15
-_READ = _EXECUTE | _READ_FILE | _READ_DIR
+_REFER, _TRUNCATE = 1 << 13, 1 << 14
+_READ = _READ_FILE | _READ_DIR
 # A player makes plain files only: whoever reads its folder afterwards must not be led elsewhere by a link or a pipe.
-_OWN = _READ | _WRITE_FILE | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG | _TRUNCATE
-_FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL
+_OWN = _READ | _WRITE_FILE | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG | _REFER | _TRUNCATE
+_FILE = _WRITE_FILE | _READ_FILE | _TRUNCATE
 _ALL_TCP, _ALL_SCOPES = 0b11, 0b11
-# ABI -> all rights over files that it knows.
+# ABI -> all rights over files that it knows; what is known and not allowed, such as to execute or ioctl, is denied.
 _KNOWN = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 4: 0x7FFF, 5: 0xFFFF}
 
 
@@ -40,18 +42,21 @@ class _Beneath(ctypes.Structure):
 
 def version() -> int:
     """The ABI that the kernel offers; 0 if it has no Landlock, or it is switched off."""
-    return max(0, int(_libc().syscall(_CREATE, None, ctypes.c_size_t(0), _VERSION_FLAG)))
+    try:
+        return kernel.call(_CREATE, None, 0, _VERSION_FLAG)
+    except OSError:
+        return 0
 
 
-def restrict(*, hidden: Collection[Path], readable: Collection[Path], own: Path) -> None:
-    """From now on this thread and its children read everything but ``hidden``, and write in ``own`` alone.
+def restrict(*, readable: Iterable[str | Path], listed: Iterable[str | Path], own: Path) -> None:
+    """From now on this thread and its children read ``readable``, and write in ``own`` alone.
 
-    Names in hidden folders can still be listed. TCP is barred, and so are signals to processes outside, where the
-    kernel knows how.
+    TCP is barred, and so are abstract sockets and signals to processes outside, where the kernel knows how. Whether a
+    file exists, and how large it is, can still be asked of any path.
 
     Args:
-        hidden: files and folders, with what is in them.
-        readable: what may be read although it lies in a hidden folder.
+        readable: files, and folders with all that is in them.
+        listed: folders below which names can be listed, though not read.
         own: the one folder in which plain files and folders may be made, written and removed.
 
     Raises:
@@ -61,49 +66,23 @@ def restrict(*, hidden: Collection[Path], readable: Collection[Path], own: Path)
     known = _KNOWN[min(max(abi, 1), max(_KNOWN))]
     ruleset = _Ruleset(known, _ALL_TCP if abi >= 4 else 0, _ALL_SCOPES if abi >= 6 else 0)
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
-    handle = _call(_CREATE, ctypes.byref(ruleset), ctypes.c_size_t(size), 0)
+    handle = kernel.call(_CREATE, ctypes.byref(ruleset), size, 0)
     try:
-        _allow(handle, Path("/"), _READ_DIR & known)
-        for path in (*_around({Path(os.path.realpath(path)) for path in hidden}), *readable):
-            _allow(handle, path, _READ & known)
-        _allow(handle, own, _OWN & known)
-        _allow(handle, Path(os.devnull), (_READ_FILE | _WRITE_FILE) & known)
-        _call(_RESTRICT, handle, 0)
+        rights = (*((path, _READ) for path in readable), *((path, _READ_DIR) for path in listed), (own, _OWN & known))
+        for path, allowed in (*rights, (os.devnull, _READ_FILE | _WRITE_FILE)):
+            _allow(handle, path, allowed)
+        kernel.call(_RESTRICT, handle, 0)
     finally:
         os.close(handle)
 
 
-def _around(hidden: Collection[Path], folder: Path = Path("/")) -> Iterator[Path]:
-    """The largest files and folders below ``folder`` that hold nothing hidden; links are nothing, as targets count."""
-    for entry in os.scandir(folder):
-        path = Path(entry.path)
-        if path in hidden or entry.is_symlink():
-            continue
-        if any(path in away.parents for away in hidden):
-            yield from _around(hidden, path)
-        else:
-            yield path
-
-
-def _allow(ruleset: int, path: Path, rights: int) -> None:
+def _allow(ruleset: int, path: str | Path, rights: int) -> None:
     """Allow ``rights`` on a file, or on a folder and all below it; what is not there, or not ours to open, is left."""
-    with suppress(FileNotFoundError, PermissionError):
+    with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
         handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
             if not stat.S_ISDIR(os.fstat(handle).st_mode):
                 rights &= _FILE
-            _call(_ADD, ruleset, _PATH_BENEATH, ctypes.byref(_Beneath(rights, handle)), 0)
+            kernel.call(_ADD, ruleset, _PATH_BENEATH, ctypes.byref(_Beneath(rights, handle)), 0)
         finally:
             os.close(handle)
-
-
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
-
-
-def _call(number: int, *arguments: object) -> int:
-    result = int(_libc().syscall(ctypes.c_long(number), *arguments))
-    if result < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"landlock: {os.strerror(error)}")
-    return result

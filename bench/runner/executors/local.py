@@ -10,21 +10,28 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import pickle
 import shutil
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from mergearena.bench.games.base import Files, Job, Play
-from mergearena.bench.runner.executors import progress, result
-from mergearena.bench.runner.executors.limits import Aborted, Limits, Refusal, Watcher
+from mergearena.bench.runner.confinement import watch
+from mergearena.bench.runner.executors import paths, progress, result
+from mergearena.bench.runner.executors.executor import Setting
+from mergearena.bench.runner.executors.limits import Aborted, Refusal
 from mergearena.bench.runner.executors.result import Outcome, failure
+from mergearena.bench.runner.provenance import Code
 
 ROOM = 2**20
 """Bytes of free disk under which a failure is blamed on the disk."""
@@ -32,40 +39,70 @@ PEEK = 0.5
 """Seconds between two looks at how far a player is."""
 
 
-class Slot:
-    """Runs one play at a time: its player in a new process, then its judge.
+class Local:
+    """An :class:`~mergearena.bench.runner.executors.executor.Executor` of this machine's processes."""
+
+    def __init__(self, setting: Setting) -> None:
+        # Players work in folders of their own.
+        plugins = tuple(path.absolute() for path in setting.roster.plugins)
+        hidden = tuple(path.absolute() for path in setting.hidden)
+        setting = replace(setting, roster=replace(setting.roster, plugins=plugins), hidden=hidden)
+        self._slots = [_Slot(setting) for _ in range(setting.jobs)]
+        self._free: SimpleQueue[_Slot] = SimpleQueue()
+        for slot in self._slots:
+            self._free.put(slot)
+
+    @contextmanager
+    def _slot(self) -> Iterator[_Slot]:
+        """A slot that nobody else uses in the block."""
+        slot = self._free.get()
+        try:
+            yield slot
+        finally:
+            self._free.put(slot)
+
+    def run(self, job: Job, files: Files, out: Path) -> Outcome:
+        """Run a job's player in a new process."""
+        with self._slot() as slot:
+            return slot.run(job, files, out)
+
+    def play(self, play: Play, given: Path | None, files: Files, out: Path) -> Outcome:
+        """Run a play's player in a new process, then let the slot's judge score the result."""
+        with self._slot() as slot:
+            return slot.play(play, given, files, out)
+
+    def abort(self) -> None:
+        """End players and judges for good."""
+        for slot in self._slots:
+            slot.abort()
+
+    def close(self) -> None:
+        """End the judges."""
+        for slot in self._slots:
+            slot.close()
+
+
+class _Slot:
+    """Runs one job at a time.
 
     Made in the main thread: on Linux the processes of a slot end with the thread that starts the first one.
     """
 
-    def __init__(self, limits: Limits, watcher: Watcher) -> None:
-        # Players work in folders of their own.
-        plugins, hidden = (tuple(p.absolute() for p in paths) for paths in (limits.plugins, limits.hidden))
-        self._limits = replace(limits, plugins=plugins, hidden=hidden)
-        self._watcher = watcher
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(
             ["mergearena.bench.runner.executors.fork_server", "mergearena.bench.runner.executors.worker"]
         )
-        forkserver.ensure_running()
+        with paths.safe_start():
+            forkserver.ensure_running()
         self._judge: tuple[BaseProcess, Connection] | None = None
         self._player: BaseProcess | None = None
         self._aborted = False
         self._starting = threading.Lock()
 
     def play(self, play: Play, given: Path | None, files: Files, out: Path) -> Outcome:
-        """Run and judge one play.
-
-        Args:
-            play: what to play.
-            given: the whole result of the play that it starts from, for the judge.
-            files: what the player may read.
-            out: an empty folder that the player may write to.
-
-        Raises:
-            OSError: the disk is full, which is nobody's failure.
-            Aborted: the slot was aborted.
-        """
+        """Run and judge one play."""
         outcome = self.run(play, files, out)
         if outcome.status != "ok" and shutil.disk_usage(out).free < ROOM:
             raise OSError(errno.ENOSPC, "the disk is full; free some space and run the same command again", str(out))
@@ -83,37 +120,46 @@ class Slot:
         return replace(outcome, fields={**outcome.fields, **judged})
 
     def run(self, job: Job, files: Files, out: Path) -> Outcome:
-        """Run one player; nobody judges what it returns.
-
-        Raises:
-            Aborted: the slot was aborted.
-        """
-        process = self._context.Process(target=_play, args=(job.shown(), files, out, self._limits), daemon=True)
+        """Run one player."""
+        code = Code.of(job) if isinstance(job, Play) else Code({}, ())
+        # Pickled here, since what is in it can be imported only once the worker's path is extended.
+        work = pickle.dumps((job.sent(), files, self._setting.roster.plugins, self._setting.hidden, code))
+        arguments = (out, self._setting.limits, paths.needed(job), work)
+        process = self._context.Process(target=_play, args=arguments, daemon=True)
         self._player = process
         self._start(process)
-        self._wait(process, job, out)
+        excess = self._wait(process, job, out)
         timed_out = process.is_alive()
         _kill_group(process)
         process.join()
         if self._aborted:
             raise Aborted
+        if excess is not None:
+            return failure("failed", excess)
         if timed_out:
-            return failure("timeout", f"did not finish within {self._limits.seconds:g} s")
+            return failure("timeout", f"did not finish within {self._setting.limits.seconds:g} s")
         told = result.read(out, job.facts)
         return told or failure("crashed", f"its process ended without a result ({_exit(process.exitcode)})")
 
-    def _wait(self, process: BaseProcess, job: Job, out: Path) -> None:
-        """Wait for the player's end or for its time to run out, telling the watcher how far it is."""
-        deadline = time.monotonic() + self._limits.seconds
-        told = None
-        while process.is_alive() and (left := deadline - time.monotonic()) > 0:
+    def _wait(self, process: BaseProcess, job: Job, out: Path) -> str | None:
+        """Wait for the player's end or for its time to run out, telling the watcher how far it is.
+
+        Returns:
+            What the player has more of than it may, as soon as it does.
+        """
+        limits = self._setting.limits
+        deadline = time.monotonic() + limits.seconds
+        told = excess = None
+        while excess is None and process.is_alive() and (left := deadline - time.monotonic()) > 0:
             process.join(min(left, PEEK))
+            excess = watch.excess(process.pid, out, limits.threads, limits.memory_gib)
             steps = progress.read(out)
             if steps != told:
                 told = steps
-                self._watcher(job, steps)
+                self._setting.watcher(job, steps)
         if told is not None:
-            self._watcher(job, None)
+            self._setting.watcher(job, None)
+        return excess
 
     def _start(self, process: BaseProcess) -> None:
         """Start a process, but none after an abort, which would not see it."""
@@ -133,12 +179,13 @@ class Slot:
     def _ask_judge(self, play: Play, result: Path, given: Path | None) -> dict[str, Any] | Refusal:
         if self._judge is None:
             ours, theirs = self._context.Pipe()
-            process = self._context.Process(target=_judge, args=(theirs, self._limits), daemon=True)
+            arguments = (theirs, self._setting.limits.threads, self._setting.roster.declared)
+            process = self._context.Process(target=_judge, args=arguments, daemon=True)
             self._judge = process, ours
             self._start(process)
             theirs.close()
         _, connection = self._judge
-        connection.send((play, result, given))
+        connection.send((paths.needed(play), pickle.dumps((play, result, given))))
         reply: dict[str, Any] | Refusal = connection.recv()
         return reply
 

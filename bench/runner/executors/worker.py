@@ -8,11 +8,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
 import signal
 import sys
 import tempfile
 import traceback
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 from multiprocessing.connection import Connection
@@ -21,17 +23,16 @@ from typing import Any
 
 import torch
 
-import mergearena.bench.suites._torchvision  # noqa: F401  (before anything that imports torchvision)
 from mergearena.bench import suites
 from mergearena.bench.errors import ArenaError, ArenaWarning
 from mergearena.bench.files import checkpoints
-from mergearena.bench.games.base import Files, Job
 from mergearena.bench.games.metering import metered
+from mergearena.bench.players.code import read_sources
 from mergearena.bench.players.plugins import load_plugin
 from mergearena.bench.players.registry import registry
-from mergearena.bench.players.stand_in import stand_in
-from mergearena.bench.runner.confinement.confine import LARGEST_FILE, Fence, allow_result, confine
-from mergearena.bench.runner.executors import progress
+from mergearena.bench.players.stand_in import Declaration, stand_in
+from mergearena.bench.runner.confinement.confine import LARGEST_FILE, Fence, allow_result, confine, warm_up
+from mergearena.bench.runner.executors import paths, progress
 from mergearena.bench.runner.executors.lifeline import die_with_parent
 from mergearena.bench.runner.executors.limits import Limits, Refusal
 from mergearena.bench.runner.executors.result import LONGEST_REASON, RESULT, TENSORS
@@ -47,6 +48,8 @@ def _warm_up() -> None:
     for name in ("open_clip", "transformers", "datasets", "pyarrow.parquet", "mergearena.bench.cli.main"):
         import_module(name)
     registry.load()
+    warm_up()
+    read_sources()  # as they were just imported: what is edited from now on is not what plays
     weight = torch.zeros(1, requires_grad=True)
     with metered():  # the meter and optimizers import half of torch when first used
         optimizer = torch.optim.AdamW([weight])
@@ -62,10 +65,16 @@ _BARRED = (
 )
 
 
-def play(job: Job, files: Files, out: Path, limits: Limits) -> None:
+def play(out: Path, limits: Limits, entries: Sequence[str], work: bytes) -> None:
     """Run one player and leave its result in ``out``, which is its working folder.
 
     Exits 0 with a result or with why there is none; anything else is a crash.
+
+    Args:
+        out: an empty folder.
+        limits: what the player may use.
+        entries: what the import path is to be extended by.
+        work: the pickled job, its files, files that register players, hidden files, and the code that is planned with.
     """
     os.setsid()
     die_with_parent()
@@ -73,12 +82,16 @@ def play(job: Job, files: Files, out: Path, limits: Limits) -> None:
     _enter(out)
     tell = progress.Writer(out)
     try:
+        paths.extend(entries)
+        job, files, plugins, hidden, code = pickle.loads(work)  # from the run's own process
         suite = job.suite(files)
-        hidden = (*suites.private(), *suite.private, *limits.hidden)
-        confine(Fence(hidden, readable=(*files.paths, *limits.plugins), own=out), limits.memory_gib)
+        hidden = (*suites.private(), *suite.private, *hidden)
+        confine(Fence(hidden, readable=(*files.paths, *plugins), own=out), limits.memory_gib, limits.threads)
         torch.set_num_threads(limits.threads)  # only now: what is given up is given up by a single thread
-        for path in limits.plugins:
+        imported = {path: code.identities(path) for path in plugins}
+        for path in plugins:
             load_plugin(path)
+        code.require(imported)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ArenaWarning)
             played = job.run(suite, files, tell)
@@ -106,26 +119,28 @@ def _failed(error: Exception, limits: Limits) -> dict[str, Any]:
         return {"status": "memory", "reason": f"ran out of its {limits.memory_gib:g} GiB of memory: {text}"}
     if not isinstance(error, ArenaError):
         text = f"{type(error).__name__}: {text}"
-    if number in (errno.EPERM, errno.EACCES):
+    if number in (errno.EPERM, errno.EACCES, errno.EROFS):
         text = f"{text}. {_BARRED}"
     if number == errno.EFBIG:
         text = f"{text}. A player's files, what it prints included, have at most {LARGEST_FILE >> 20} MiB each"
     return {"status": "failed", "reason": text[:LONGEST_REASON], "error": type(error).__name__[:100]}
 
 
-def judge(connection: Connection, limits: Limits) -> None:
-    """Serve (play, its result, what it started from) until the connection closes; replies are fields of the record."""
+def judge(connection: Connection, threads: int, declared: Sequence[Declaration]) -> None:
+    """Serve (path entries, pickled play, result, given) until the connection closes; replies are a record's fields."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
     die_with_parent()
-    torch.set_num_threads(limits.threads)
-    for declaration in limits.declared:
+    torch.set_num_threads(threads)
+    for declaration in declared:
         stand_in(declaration)
     while True:
         try:
-            play, result, given = connection.recv()
+            entries, work = connection.recv()
         except EOFError:
             return
         try:
+            paths.extend(entries)
+            play, result, given = pickle.loads(work)  # from the run's own process
             connection.send(play.judge(result, given))
         except Exception as error:  # noqa: BLE001 - whatever a strange result leads to, the next one is judged
             foreseen = isinstance(error, ArenaError)

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import mergearena.bench.suites._torchvision  # noqa: F401  (before open_clip, which imports torchvision)
 from mergearena.bench.files import checkpoints
 from mergearena.bench.files.checkpoints import StateDict
 from mergearena.bench.suites.embedded.tasks import TASKS, TaskSpec
+from mergearena.bench.suites.initial import initial_weights
 
 if TYPE_CHECKING:
     import datasets
@@ -63,7 +63,7 @@ def load_clip() -> open_clip.CLIP:
 
 def vision_tower() -> nn.Module:
     """A fresh vision tower in eval mode, N x 3 x 28 x 28 -> N x D; load `base_state()` or another state into it."""
-    with torch.random.fork_rng(devices=[]):  # the weights are about to be replaced: leave the caller's stream alone
+    with initial_weights():
         return load_clip().visual.eval()
 
 
@@ -98,7 +98,7 @@ def class_head(model: open_clip.CLIP, task: str) -> Tensor:
 
 @cache
 def _heads(zoo: Path) -> dict[str, Tensor]:
-    with torch.random.fork_rng(devices=[]):
+    with initial_weights():
         model = load_clip().eval()
     model.load_state_dict(checkpoints.load(zoo / "base.safetensors"))
     with torch.inference_mode(False), torch.no_grad():

@@ -12,17 +12,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mergearena.bench.files import atomic
 from mergearena.bench.files.checkpoints import StateDict
-from mergearena.bench.suites.base import Split, Suite, Task
+from mergearena.bench.suites.base import Split
+from mergearena.bench.suites.classification import Classification, ClassificationTask
 from mergearena.bench.suites.embedded import loading
 from mergearena.bench.suites.embedded.tasks import TASKS
+from mergearena.bench.suites.figures import measure
+from mergearena.bench.suites.ticker import ticker
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from rich.progress import Progress
 
 
-class EmbeddedSuite(Suite):
+class EmbeddedSuite(Classification):
     """A small CLIP on six real image tasks; data and weights ship in the package.
 
     Args:
@@ -36,10 +40,12 @@ class EmbeddedSuite(Suite):
         self._zoo = zoo
 
     @cached_property
-    def tasks(self) -> Mapping[str, Task]:
+    def tasks(self) -> Mapping[str, ClassificationTask]:
         """The six tasks."""
         return {
-            name: Task(name=name, title=spec.title, classes=spec.classes, source=spec.source, licence=spec.licence)
+            name: ClassificationTask(
+                name=name, title=spec.title, classes=spec.classes, source=spec.source, licence=spec.licence
+            )
             for name, spec in TASKS.items()
         }
 
@@ -107,7 +113,10 @@ class EmbeddedSuite(Suite):
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def build(self, out: Path, seed: int, progress: Progress | None = None) -> dict[str, Any]:
-        """Train base and fine-tuned models from nothing."""
+        """Train base and fine-tuned models from nothing, and measure them as they are stored."""
         from mergearena.bench.suites.embedded.build import train
 
-        return train.build(out, seed, progress)
+        train.build(out, seed, progress)
+        figures = measure(EmbeddedSuite(out), on_merge=ticker(progress, "measuring merges", None))
+        atomic.write_text(out / "figures.json", json.dumps(figures, indent=1) + "\n")
+        return figures

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mergearena.bench.files import atomic, checkpoints
 from mergearena.bench.files.checkpoints import StateDict
 from mergearena.bench.suites.base import Suite
 from mergearena.bench.suites.figures import measure
+from mergearena.bench.suites.ticker import ticker
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -63,7 +63,7 @@ def finetune(
         on_step: called after each step.
 
     Returns:
-        The best state on validation, and the validation accuracy at each step of ``recipe.validate``.
+        The best state on validation, and the validation score at each step of ``recipe.validate``.
     """
     inputs, labels = suite.load(task, "train")
     order = _order(len(labels), recipe)
@@ -75,16 +75,16 @@ def finetune(
         for step, rows in enumerate(order):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.rate(step)
-            loss = F.cross_entropy(suite.logits(model, task, inputs[rows]), labels[rows])
+            loss = suite.loss(model, task, inputs[rows], labels[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             if step + 1 in recipe.validate:
                 state = {key: value.detach().clone() for key, value in model.state_dict().items()}
-                accuracy = suite.score(state, task, "validation")
-                if not curve or accuracy > max(curve.values()):
+                score = suite.score(state, task, "validation")
+                if not curve or score > max(curve.values()):
                     best = state
-                curve[step + 1] = accuracy
+                curve[step + 1] = score
             on_step()
     return best, curve
 
@@ -129,14 +129,14 @@ def build(suite: TextSuite, seed: int, progress: Progress | None = None) -> dict
         if not (weights.is_file() and _stamped(log, stamp)):
             started = time.perf_counter()
             weights.unlink(missing_ok=True)  # the log is written first: it must never vouch for older weights
-            state, curve = finetune(suite, task, recipe, _ticker(progress, f"fine-tune {task}", recipe.steps))
+            state, curve = finetune(suite, task, recipe, ticker(progress, f"fine-tune {task}", recipe.steps))
             wall = time.perf_counter() - started
             _write_json(log, {**stamp, "validation": curve, "wall_seconds": wall})
             # Half precision halves the cache; the figures are measured on what is stored.
             checkpoints.save({key: value.half() for key, value in state.items()}, weights)
         training[task] = json.loads(log.read_text(encoding="utf-8"))
     started = time.perf_counter()
-    figures = measure(suite, on_merge=_ticker(progress, "measure merges", None))
+    figures = measure(suite, on_merge=ticker(progress, "measure merges", None))
     wall = time.perf_counter() - started
     figures |= {"recipe": asdict(recipe), "training": training, "measure_wall_seconds": wall}
     _write_json(out / FIGURES, figures)
@@ -146,14 +146,6 @@ def build(suite: TextSuite, seed: int, progress: Progress | None = None) -> dict
 def _stamped(log: Path, stamp: dict[str, Any]) -> bool:
     """Whether a training log exists and carries the stamp."""
     return log.is_file() and stamp.items() <= json.loads(log.read_text(encoding="utf-8")).items()
-
-
-def _ticker(progress: Progress | None, title: str, total: int | None) -> Callable[[], None]:
-    """A function that advances a new bar by one, or does nothing."""
-    if progress is None:
-        return lambda: None
-    bar = progress.add_task(title, total=total)
-    return lambda: progress.advance(bar)
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
-from mergearena.bench.suites.base import Split, Task
+from mergearena.bench.suites.base import Split
+from mergearena.bench.suites.classification import ClassificationTask
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -22,7 +23,7 @@ _PACKS = Path(__file__).parents[1] / "data" / "text"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextTask(Task):
+class TextTask(ClassificationTask):
     """A task on short English texts."""
 
     pack: str

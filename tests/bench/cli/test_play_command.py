@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from mergearena.bench.cli.commands.run import shown
-from mergearena.bench.cli.commands.tracks import TRACKS
+from mergearena.leaderboard.board.games import board_of
 from tests.record_factory import make_record
 
 
@@ -25,7 +25,7 @@ def lines(log: Console) -> list[str]:
 
 def test_a_log_gets_a_line_as_plays_finish(log):
     plays = [make_record(attack=name) for name in ("identity > average", "identity > ties", "identity > slerp")]
-    with shown(TRACKS["protection"], plays, log, logged=0) as (listener, _):
+    with shown(board_of("protection"), plays, log, logged=0) as (listener, _):
         listener(plays[0], True)
         assert lines(log) == [], "what is reused was played before"
         listener(plays[1], False)
@@ -39,7 +39,7 @@ def test_a_log_gets_a_line_as_plays_finish(log):
 
 def test_a_log_is_not_flooded(log):
     plays = [make_record(attack="identity > average")] * 50
-    with shown(TRACKS["protection"], plays, log, logged=3600) as (listener, _):
+    with shown(board_of("protection"), plays, log, logged=3600) as (listener, _):
         for play in plays:
             listener(play, False)
         assert lines(log) == []
@@ -47,7 +47,7 @@ def test_a_log_is_not_flooded(log):
 
 def test_a_log_tells_how_far_a_long_play_is(log):
     play = make_record(attack=None)
-    with shown(TRACKS["protection"], [play], log, logged=0) as (_, watcher):
+    with shown(board_of("protection"), [play], log, logged=0) as (_, watcher):
         watcher(play, (3, 20))
         watcher(play, None)
     assert lines(log)[0].endswith(f"0 of 1 plays, {play.title}: step 3 of 20")
@@ -55,7 +55,7 @@ def test_a_log_tells_how_far_a_long_play_is(log):
 
 def test_a_log_is_not_flooded_with_steps(log):
     play = make_record(attack=None)
-    with shown(TRACKS["protection"], [play], log, logged=3600) as (_, watcher):
+    with shown(board_of("protection"), [play], log, logged=3600) as (_, watcher):
         for step in range(50):
             watcher(play, (step, 50))
         assert lines(log) == []

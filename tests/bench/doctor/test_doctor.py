@@ -15,6 +15,7 @@ from mergearena.bench.doctor import backdoors, examination, files, machine, play
 from mergearena.bench.doctor.finding import Finding
 from mergearena.bench.games.protection import flags, scoring
 from mergearena.bench.players.registry import registry
+from mergearena.bench.players.roster import Roster
 from mergearena.bench.records import text as record_text
 from mergearena.bench.runner import run as runner
 from mergearena.bench.runner.executors.limits import Limits
@@ -23,7 +24,7 @@ from mergearena.bench.submit.verdicts import Gate
 from mergearena.bench.suites import integrity, splits
 from mergearena.leaderboard.archive import check
 from mergearena.leaderboard.backdoor import rows as mergers
-from mergearena.leaderboard.charts import pictures
+from mergearena.leaderboard.page import pictures
 from mergearena.leaderboard.protection import rows
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="players' processes need Linux")
@@ -46,8 +47,8 @@ def paced(declared, tmp_path_factory):
 @pytest.fixture(scope="module")
 def once(declared, tmp_path_factory):
     with examination.standing(declared):
-        limits = Limits(plugins=(examination.PLANTED,), declared=declared)
-        return plays.run(examination.MINIATURE, limits, tmp_path_factory.mktemp("run"))
+        roster = Roster((examination.PLANTED,), declared)
+        return plays.run(examination.MINIATURE, Limits(), roster, tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture
@@ -61,8 +62,8 @@ def played(once, declared, tmp_path):
 def poisoned(declared, tmp_path_factory):
     """The records of a run of planted and sound contributors and mergers."""
     with examination.standing(declared):
-        limits = Limits(plugins=(examination.PLANTED,), declared=declared)
-        return backdoors.run(examination.MINIATURE, limits, tmp_path_factory.mktemp("backdoor"))
+        roster = Roster((examination.PLANTED,), declared)
+        return backdoors.run(examination.MINIATURE, Limits(), roster, tmp_path_factory.mktemp("backdoor"))
 
 
 def missed(found):
@@ -186,7 +187,7 @@ def test_a_runner_that_does_not_look_at_code_reuses_a_stale_record(played, monke
 @pytest.mark.parametrize(
     ("off", "fault"),
     [
-        ([(record_text, "digest", lambda fields: "0" * 64)], "an score edited in a record"),
+        ([(record_text, "digest", lambda fields: "0" * 64)], "a score edited in a record"),
         (
             [(check, "texts", lambda board: {}), (pictures, "outdated", lambda wanted, folder: [])],
             "a stale board: a record was taken out",

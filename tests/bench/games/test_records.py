@@ -99,8 +99,8 @@ def edited(change):
         (make_record().model_dump_json(), "digest"),
         (edited(lambda f: f.update(surprise=1)), "surprise"),
         (edited(lambda f: f.pop("seed")), "seed"),
-        (edited(lambda f: f.update(schema_version=3)), "schema_version"),
-        (edited(lambda f: f.update(schema_version="2")), "schema_version"),
+        (edited(lambda f: f.update(schema_version=4)), "schema_version"),
+        (edited(lambda f: f.update(schema_version="3")), "schema_version"),
         (edited(lambda f: f.update(track="chess")), "track"),
         (edited(lambda f: f.update(status="fine")), "status"),
         (edited(lambda f: f.update(fine_tuning_flops=0)), "fine_tuning_flops"),
@@ -149,6 +149,37 @@ def test_records_of_version_1_which_have_no_digest_are_read(tmp_path):
     archive.write(archive.read(path), tmp_path)
     assert is_signed(path.read_bytes())
     assert archive.read(path) == record
+
+
+def of_version_2(record):
+    """The text of a record as the previous version wrote it, which knew less."""
+    fields = json.loads(record.model_dump_json()) | {"schema_version": 2, "accuracy": record.score.model_dump()}
+    for name in ("score", "metric", "first_version"):
+        del fields[name]
+    for name in ("seconds", "memory_gib", "executor", "suite_version", "scoring"):
+        del fields["provenance"][name]
+    return json.dumps(fields | {"digest": digest(fields)})
+
+
+def test_a_record_of_an_earlier_version_is_read_and_known_as_made_by_earlier_code_wherever_it_goes(tmp_path):
+    record = make_record()
+    path = tmp_path / "old.json"
+    path.write_text(of_version_2(record))
+    read = archive.read(path)
+    assert read.made_by_earlier_code
+    assert read == record.model_copy(update={"first_version": 2})
+    assert not record.made_by_earlier_code
+    assert (read.provenance.seconds, read.provenance.executor, read.provenance.suite_version) == (None, "local", "1")
+    copy = archive.write(read, tmp_path / "copy")
+    assert archive.read(copy) == read
+
+
+def test_a_record_of_version_1_is_made_by_earlier_code(tmp_path):
+    path = tmp_path / "old.json"
+    fields = json.loads(of_version_2(make_record())) | {"schema_version": 1}
+    del fields["digest"]
+    path.write_text(json.dumps(fields))
+    assert archive.read(path).first_version == 1
 
 
 def test_every_older_version_has_an_upgrade():

@@ -8,9 +8,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from mergearena.bench.cli.commands import tracks
+from mergearena.bench import suites
 from mergearena.bench.errors import ArenaError, BadConfig, UnknownName
-from mergearena.bench.games.protection.pipeline import parse_defense
+from mergearena.bench.games.backdoor import presets as backdoor
+from mergearena.bench.games.backdoor.pipeline import parse_backdoor, parse_merger
+from mergearena.bench.games.protection import presets as protection
+from mergearena.bench.games.protection.pipeline import parse_attack, parse_defense
 from mergearena.bench.games.protection.players import Defense
 from mergearena.bench.players import registry as registries
 from mergearena.bench.players.player import Config
@@ -223,9 +226,21 @@ def test_an_entry_point_that_fails_is_noted_and_stops_nothing(monkeypatch):
     assert "ModuleNotFoundError" in registry.broken()["a_package_that_is_not_there"]
 
 
+def unplayed():
+    """Registered players that no preset plays. Any merge is a merger."""
+    tasks = tuple(suites.get("embedded").tasks)
+    full, standard = protection.preset("full", "embedded", tasks), backdoor.preset("standard", "embedded", tasks)
+    stages = [link for text in full.defenses for link in parse_defense(text).defenses]
+    stages += [stage for text in full.attacks for stage in parse_attack(text).stages]
+    stages += [stage for text in standard.mergers for stage in parse_merger(text).stages]
+    stages += [parse_backdoor(text) for text in standard.attacks]
+    played = {stage.name for stage in stages}
+    return [player.name for player in registry.players() if player.name not in played]
+
+
 def test_every_built_in_player_says_what_it_does_and_is_played_by_a_preset():
     assert all((player.__doc__ or "").strip() for player in registry.players())
-    assert tracks.unplayed() == []
+    assert unplayed() == []
 
 
 def test_a_player_that_no_preset_plays_is_found_though_its_name_is_part_of_another():
@@ -233,4 +248,4 @@ def test_a_player_that_no_preset_plays_is_found_though_its_name_is_part_of_anoth
     def tie(models, view):
         """Nothing."""
 
-    assert tracks.unplayed() == ["tie"]
+    assert unplayed() == ["tie"]

@@ -1,34 +1,48 @@
 """The runner on a tiny suite: misbehaviour is a recorded failure, and nothing is lost, done twice or left over."""
 
+import hashlib
+import inspect
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
+import torch
 from filelock import FileLock
 from rich.progress import Progress, TextColumn
 
+from mergearena import defenses
 from mergearena.bench.cli.commands.run import _step_bars
 from mergearena.bench.cli.main import main
+from mergearena.bench.doctor.examination import MINIATURE
 from mergearena.bench.errors import ArenaError, BadCheckpoint
 from mergearena.bench.files import checkpoints
-from mergearena.bench.games import archive
+from mergearena.bench.games import archive, backdoor
 from mergearena.bench.games import protocol as games_protocol
+from mergearena.bench.games.backdoor.pipeline import parse_merger
 from mergearena.bench.games.protection import Match, Play, plan
 from mergearena.bench.games.protection.pipeline import parse_attack, parse_defense
+from mergearena.bench.players.code import identity_of
+from mergearena.bench.players.identity import identity_of_file
 from mergearena.bench.players.plugins import load_plugin
 from mergearena.bench.players.registry import registry
+from mergearena.bench.players.roster import Roster
 from mergearena.bench.records import places
 from mergearena.bench.records.protocol import Protocol
 from mergearena.bench.runner import session
 from mergearena.bench.runner.executors import progress
 from mergearena.bench.runner.executors.limits import Limits
+from mergearena.bench.runner.provenance import code_of
 from mergearena.bench.runner.run import run as play_all
+from mergearena.bench.runner.store import Store
 from paths import TESTS
+from tiny_suite import TinySuite
 
 HOSTILE = TESTS / "hostile.py"
 SUITE = "tiny_suite:TinySuite"
@@ -54,8 +68,8 @@ def play(root, defenses, attacks=(NAIVE,), seconds=60.0, memory=4.0, key="k", se
         [parse_attack(a) for a in attacks],
         [parse_attack(a) for a in cascade],
     )
-    limits = Limits(seconds=seconds, memory_gib=memory, plugins=(HOSTILE,))
-    return play_all(plays, root, jobs=2, limits=limits, **options)
+    limits = Limits(seconds=seconds, memory_gib=memory)
+    return play_all(plays, root, jobs=2, limits=limits, roster=Roster.of([HOSTILE]), **options)
 
 
 MISBEHAVIOURS = {
@@ -208,7 +222,7 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_written(tmp_path, monkeypa
 
 def command(root, *options):
     return [
-        *(sys.executable, "-m", "bench", "run", "--suite", SUITE, "--match", "a+b", "--records", str(root)),
+        *(sys.executable, "-m", "mergearena.bench", "run", "--suite", SUITE, "--match", "a+b", "--records", str(root)),
         *("--out", str(root.parent / f"{root.name}.json"), "--jobs", "2", *options),
     ]
 
@@ -310,7 +324,11 @@ def test_a_cascade_stops_when_it_is_settled_and_resumes_where_it_stopped(tmp_pat
 
 def test_a_player_that_tells_its_steps_is_watched(tmp_path):
     told = []
-    play(tmp_path, ["counts-to-nine"], watcher=lambda p, steps: told.append((p.defense, p.kind, p.victim, steps)))
+    play(
+        tmp_path,
+        ["counts-to-nine"],
+        watcher=lambda p, steps: told.append((p.defense.spelling, p.kind, p.victim, steps)),
+    )
     assert {at[:3] for at in told} == {("counts-to-nine", "release", "a")}
     steps = [at[3] for at in told]
     assert steps[-1] is None
@@ -374,8 +392,8 @@ def test_progress_is_read_as_written_and_written_rarely(tmp_path, monkeypatch):
 
 def test_the_run_shows_a_bar_per_player_that_tells_its_steps():
     protocol = Protocol(suite=SUITE, key="k", examples=8, checkpoints=dict.fromkeys(("base", "a"), ""))
-    one = Play(protocol=protocol, victim="a", seed=0, defense="params")
-    other = Play(protocol=protocol, victim="a", seed=1, defense="params")
+    one = Play(protocol=protocol, victim="a", seed=0, defense=parse_defense("params"))
+    other = Play(protocol=protocol, victim="a", seed=1, defense=parse_defense("params"))
     bar = Progress(TextColumn("{task.description}"))
     watcher = _step_bars(bar)
     watcher(one, (3, 10))
@@ -395,3 +413,189 @@ def test_a_pickled_checkpoint_is_refused(tmp_path):
     path.write_bytes(pickle.dumps({"w": 1}))
     with pytest.raises(BadCheckpoint, match="pickled checkpoint"):
         checkpoints.load(path)
+
+
+def test_the_number_of_jobs_changes_nothing_where_models_make_the_labels(tmp_path):
+    attacks = [NAIVE, "identity > average > finetune(steps=2, batch_size=4)"]
+    plays = plan(
+        games_protocol.protocol(MINIATURE, "abc", "k", examples=8),
+        [Match(MINIATURE, "a", ("b",)), Match(MINIATURE, "b", ("c",))],
+        (0,),
+        [],
+        [parse_attack(attack) for attack in attacks],
+    )
+    found = []
+    for jobs in (1, 2):
+        summary = play_all(plays, tmp_path / str(jobs), jobs=jobs, limits=Limits())
+        assert summary.failures == []
+        found.append({(r.tasks, r.defense, r.attack): r.score for r in summary.records})
+    assert found[0] == found[1]
+
+
+def test_what_a_suite_computes_for_players_is_computed_once_and_in_the_main_thread(tmp_path, monkeypatch):
+    asked = []
+    real = Play.draw
+
+    def draw(self, task):
+        asked.append((self.labelled, task, threading.current_thread() is threading.main_thread()))
+        return real(self, task)
+
+    monkeypatch.setattr(Play, "draw", draw)
+    play(tmp_path, ["params"], [f"identity > average > finetune(steps={steps}, batch_size=2)" for steps in (1, 2)])
+    assert sorted(asked) == [(True, "a", True), (True, "b", True)]
+
+
+def test_a_play_that_lacked_time_or_memory_is_played_again_once_there_is_more(tmp_path):
+    """And so is what failed only because there was nothing to start from."""
+    status = lambda summary: {(r.defense, r.attack): r.status for r in summary.records if r.defense != "none"}  # noqa: E731
+    defenses = ["naps", "eats-two-gigabytes"]
+    short = play(tmp_path, defenses, seconds=6, memory=1)
+    assert status(short) == {
+        ("naps", None): "timeout",
+        ("naps", NAIVE): "failed",
+        ("eats-two-gigabytes", None): "memory",
+        ("eats-two-gigabytes", NAIVE): "failed",
+    }
+    assert {r.provenance.seconds for r in short.records} == {6}
+    same = play(tmp_path, defenses, seconds=6, memory=1)
+    assert (same.played, status(same)) == (0, status(short))
+    less = play(tmp_path, defenses, seconds=5, memory=0.9)
+    assert (less.played, status(less)) == (0, status(short))
+    longer = play(tmp_path, defenses, seconds=60, memory=1)
+    assert (longer.played, longer.reused) == (2, 4)
+    assert status(longer) == {**status(short), ("naps", None): "ok", ("naps", NAIVE): "ok"}
+    larger = play(tmp_path, defenses, seconds=60, memory=6)
+    assert (larger.played, set(status(larger).values())) == (2, {"ok"})
+    assert play(tmp_path, defenses, seconds=6, memory=1).reused == 6
+
+
+def test_a_release_that_failed_for_good_keeps_what_starts_from_it_from_being_tried_again(tmp_path):
+    first = play(tmp_path, ["raises"], seconds=60)
+    assert play(tmp_path, ["raises"], seconds=600).reused == len(first.records)
+
+
+@pytest.mark.parametrize("changes", [{"suite_version": "0"}, {"scoring": "0"}])
+def test_a_record_of_another_version_of_suite_or_scoring_is_played_again(tmp_path, changes):
+    play(tmp_path, ["none"])
+    record = next(r for r in archive.read_all(tmp_path) if r.attack == NAIVE)
+    archive.write(record.model_copy(update={"provenance": record.provenance.model_copy(update=changes)}), tmp_path)
+    assert play(tmp_path, ["none"]).played == 1
+    record = next(r for r in archive.read_all(tmp_path) if r.attack == NAIVE)
+    assert (record.provenance.suite_version, record.provenance.scoring) == (TinySuite.version, Play.scoring)
+
+
+def test_the_tracks_never_share_their_examples_files(tmp_path):
+    """The protection game draws from the training split, the backdoor game from the validation split."""
+    held = games_protocol.protocol(SUITE, "ab", "k", examples=8)
+    attack = Play(
+        protocol=held,
+        victim="a",
+        donors=("b",),
+        seed=0,
+        defense=parse_defense("none"),
+        attack=parse_attack("identity > reads-inputs"),
+    )
+    merge = backdoor.Play(protocol=held, contributors=("a", "b"), seed=0, defense=parse_merger("task-arithmetic > anp"))
+    for first, second in ((attack, merge), (merge, attack)):
+        store = Store(tmp_path / first.track)
+        assert set(store.files(first).examples.values()).isdisjoint(store.files(second).examples.values())
+        for one in (first, second):
+            for task, path in store.files(one).examples.items():
+                assert torch.equal(checkpoints.load(path, dtype=None)["inputs"], one.draw(task)[0])
+
+
+def test_the_code_that_is_imported_is_the_code_that_was_planned_with(tmp_path, registering):
+    """A file that is edited between the plan and the play makes the play fail, and the next run plays it."""
+    path = tmp_path / "mine.py"
+    text = '''"""Mine."""
+from mergearena import defenses
+
+@defenses.register("mine")
+def mine(victim, view):
+    """Hand back the victim."""
+    return dict(victim)
+'''
+    path.write_text(text)
+    load_plugin(path)
+    protocol = games_protocol.protocol(SUITE, "a", "k", 8)
+    release = [Play(protocol=protocol, victim="a", seed=0, defense=parse_defense("mine"))]
+    options = {"jobs": 1, "limits": Limits(), "roster": Roster.of([path])}
+    assert code_of(release[0]) == {"mine": identity_of_file(path, ("open_clip",))}
+    path.write_text(f"# Another comment is no other code.\n{text}")
+    assert [r.status for r in play_all(release, tmp_path / "same", **options).records] == ["ok"]
+    path.write_text(text.replace("dict(victim)", "dict(view.base)"))
+    (record,) = play_all(release, tmp_path / "other", **options).records
+    assert (record.status, "mine: the code that was imported to play is not" in (record.reason or "")) == (
+        "failed",
+        True,
+    )
+
+
+def unreadable(thing):
+    raise OSError("source code not available")
+
+
+def test_a_player_without_a_file_is_identified_by_its_text(registering, monkeypatch):
+    @defenses.register("typed-in")
+    def typed_in(victim, view):
+        """Hand back the victim."""
+        return dict(victim)
+
+    protocol = games_protocol.protocol(SUITE, "a", "k", 8)
+    one = Play(protocol=protocol, victim="a", seed=0, defense=parse_defense("typed-in"))
+    (player,) = one.players
+    monkeypatch.setattr(type(player), "__module__", "nowhere")
+    identity_of.cache_clear()
+    assert code_of(one) == {"typed-in": hashlib.sha256(inspect.getsource(typed_in).encode()).hexdigest()}
+    identity_of.cache_clear()
+    monkeypatch.setattr(inspect, "getsource", unreadable)
+    with pytest.raises(ArenaError, match=r"typed-in: .*put it in a file"):
+        code_of(one)
+
+
+LOOKS = '''"""Looks around."""
+import sys
+from mergearena import defenses
+
+@defenses.register("looks")
+def looks(victim, view):
+    """Fail, and say what is found."""
+    import wave
+
+    raise RuntimeError(f"{hasattr(wave, 'OURS')}, {'' in sys.path}, {sys.flags.safe_path}")
+'''
+GO = """
+import sys
+from pathlib import Path
+from mergearena.bench.games.protection import Play
+from mergearena.bench.games.protection.pipeline import parse_defense
+from mergearena.bench.games.protocol import protocol
+from mergearena.bench.players.plugins import load_plugin
+from mergearena.bench.players.roster import Roster
+from mergearena.bench.runner.executors.limits import Limits
+from mergearena.bench.runner.run import run
+
+if __name__ == "__main__":
+    load_plugin(Path("looks.py"))
+    held = protocol("my_suite:TinySuite", "a", "k", 8)
+    plays = [Play(protocol=held, victim="a", seed=0, defense=parse_defense(name)) for name in ("none", "looks")]
+    records = run(plays, Path(sys.argv[1]), jobs=1, limits=Limits(), roster=Roster.of([Path("looks.py")])).records
+    print(sorted((record.defense, record.reason) for record in records))
+"""
+
+
+@pytest.mark.parametrize("start", ["module", "script"])
+def test_players_find_no_module_in_the_current_folder_or_beside_the_script(tmp_path, start):
+    """Though a suite of one's own that lies there is found."""
+    work, scripts = tmp_path / "work", tmp_path / "scripts"
+    for folder in (work, scripts):
+        folder.mkdir()
+        (folder / "wave.py").write_text("OURS = True")
+        (folder / "go.py").write_text(GO)
+        shutil.copy(TESTS / "tiny_suite.py", folder / "my_suite.py")
+    (work / "looks.py").write_text(LOOKS)
+    how = ["-m", "go"] if start == "module" else [str(scripts / "go.py")]
+    done = subprocess.run(
+        [sys.executable, *how, str(tmp_path / "r")], cwd=work, check=True, stdout=subprocess.PIPE, text=True
+    )
+    assert done.stdout.strip() == "[('looks', 'RuntimeError: False, False, True'), ('none', None)]"

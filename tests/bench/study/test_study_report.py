@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from mergearena.bench.cli.asked.study import StudyOptions
 from mergearena.bench.cli.commands import study as study_command
 from mergearena.bench.errors import ArenaError
 from mergearena.bench.games import archive
@@ -105,21 +106,21 @@ def command(folder, **changes):
         "defense": "params(scaling=diagonal)",
         "trials": 4,
         "suite": SUITE,
-        "matches": (),
+        "match": [],
         "tier": "data-free",
-        "stages": ("task-arithmetic", "weight-matching"),
-        "flops": math.inf,
-        "minutes": math.inf,
-        "seeds": (0, 1),
+        "stages": ["task-arithmetic, weight-matching"],
+        "budget_flops": math.inf,
+        "budget_minutes": math.inf,
+        "seed": [0, 1],
         "jobs": 1,
         "out": folder,
         "timeout": 60.0,
         "memory": 4.0,
         "examples": 8,
         "key": "k",
-        "plugins": (),
+        "plugin": [],
     }
-    study_command.run(study_command.Options(**{**given, **changes}), Console(quiet=True))
+    study_command.run(StudyOptions(**{**given, **changes}), Console(quiet=True))
 
 
 def test_the_command_plays_every_match_of_quick_and_every_seed(tmp_path, monkeypatch):

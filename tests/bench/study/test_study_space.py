@@ -1,6 +1,8 @@
 """The space of a study: derived from stages and their configs, within tiers, and no known attack is outside it."""
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import optuna
@@ -8,15 +10,17 @@ import pytest
 from pydantic import Field, PositiveInt
 
 from mergearena import attacks
+from mergearena.bench import study
 from mergearena.bench.errors import BadConfig, UnknownName
 from mergearena.bench.games.protection.pipeline import parse_attack
+from mergearena.bench.players.options import Searched, Unsearched
 from mergearena.bench.players.player import AttackConfig
 from mergearena.bench.players.registry import registry
 from mergearena.bench.players.stages import Merge
 from mergearena.bench.players.tier import Tier
-from mergearena.bench.study.options import FACTOR, NUMBER, Range, options_of
+from mergearena.bench.study.options import FACTOR, NUMBER, Option, Range, options_of
 from mergearena.bench.study.search import known_within
-from mergearena.bench.study.space import NOTHING, START, space_of
+from mergearena.bench.study.space import IDENTITY, NOTHING, START, space_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -38,6 +42,9 @@ class ManyConfig(AttackConfig):
     either: Annotated[float, Field(ge=0, le=1)] | Literal["chosen"] | None = None
     flag: bool = False
     text: str = "free"
+    said: Annotated[float | None, Searched(0.1, 2.0)] = None
+    held: Annotated[float, Field(ge=1), Searched(0.5, 2.0)] = 30.0
+    left: Annotated[Annotated[int, Field(gt=0)] | Literal["some"] | None, Unsearched()] = 8
 
 
 @pytest.fixture
@@ -72,6 +79,31 @@ def test_ranges_are_the_bounds_or_a_factor_about_the_default(searched):
     assert (found["unbounded"].low, found["unbounded"].high) == (4 / FACTOR, 4 * FACTOR)
     assert (found["whole"].low, found["whole"].high) == (1, 3 * FACTOR)
     assert found["either"] == Range(0, 1, False)
+
+
+def test_a_field_may_name_its_range_which_its_constraints_bound(searched):
+    found = searched(Tier.DATA_FREE)
+    assert found["said"] == Option((None,), Range(0.1, 2.0, False))
+    assert found["held"] == Option((30.0,), Range(1, 2.0, False))
+    assert found["left"] == Option(("some", None), None)
+
+
+def test_ranges_are_what_they_were_when_the_studies_of_this_project_were_made():
+    """Another range is another study, which cannot go on where an earlier one was stopped."""
+    known = json.loads(Path(__file__).with_name("searched.json").read_text())
+    for name, (choices, ends) in known.items():
+        stage, option = name.split(".")
+        found = options_of(registry.find(stage), Tier.LABELLED).searched[option]
+        assert (list(found.choices), found.range and [found.range.low, found.range.high]) == (choices, ends), name
+
+
+def test_no_stage_or_option_is_known_by_name():
+    """What a study searches is said by fields, and found in the registry."""
+    folder = Path(study.__file__).parent
+    names = {player.name for player in registry.players("align", "merge", "recover")} - {IDENTITY}
+    options = {name for player in registry.players("align", "merge", "recover") for name in player.Config.model_fields}
+    text = "".join((folder / f"{name}.py").read_text() for name in ("options", "space"))
+    assert not [name for name in names | options if f'"{name}"' in text]
 
 
 def test_what_has_no_range_and_no_choice_keeps_its_default(searched):

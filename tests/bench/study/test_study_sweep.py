@@ -6,17 +6,19 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from mergearena.bench.cli.asked.study import SweepOptions
 from mergearena.bench.cli.commands import sweep
 from mergearena.bench.cli.commands import sweep as sweep_command
 from mergearena.bench.cli.main import main
 from mergearena.bench.errors import ArenaError
 from mergearena.bench.games.protection import presets
-from mergearena.bench.study.sweep import METRICS, Names, References, means, rows_of
+from mergearena.bench.study.sweep import Names, References, game_of, means, rows_of
 from mergearena.bench.study.sweep_report import curves_of, write
 from record_factory import make_record
 from study_suite import SUITE, MadeUp
 
-NONE = Names({"none": "none", "params(dropout=weights)": "params(dropout={})"}, {"identity > ties": "ties"})
+NONE = Names({"none": ("none",), "params(dropout={})": ("params(dropout=weights)",)}, {"ties": ("identity > ties",)})
+METRICS = game_of("protection").metrics
 
 
 def at(value, *attacked, names=NONE):
@@ -57,7 +59,7 @@ def test_what_is_swept_is_read_on_one_scale():
     )
     fixed = make_record(attack="identity > average", test=(0.6, 0.8))
     references = References([floor, weak, strong, fixed])
-    names = Names({"none": "none"}, {"identity > average": "average"})
+    names = Names({"none": ("none",)}, {"average": ("identity > average",)})
     shares = [
         row["recovered"] for merge in (weak, strong) for row in rows_of("", [floor, merge, fixed], names, references)
     ]
@@ -72,13 +74,13 @@ def test_another_k_has_a_scale_of_its_own():
     ]
     references = References(records)
     for few in (records[:2], records[2:]):
-        (row,) = rows_of("k", few, Names({"none": "none"}, {"identity > ties": "ties"}), references)
+        (row,) = rows_of("k", few, Names({"none": ("none",)}, {"ties": ("identity > ties",)}), references)
         assert row["recovered"] == 1
 
 
 def test_auto_is_its_strongest_step():
     names = Names.of("protection", "", ["params(dropout=weights)"], ["auto"])
-    assert {*names.attacks} == {*presets.AUTO}
+    assert {*names.attacks["auto"]} == {*presets.AUTO}
     steps = [("params(dropout=weights)", step, 0.6 + 0.1 * i, {}) for i, step in enumerate(presets.AUTO[:3])]
     (row,) = at("1", *steps, names=names)
     assert (row["attack"], row["recovered"]) == ("auto", pytest.approx(0.75))
@@ -87,11 +89,37 @@ def test_auto_is_its_strongest_step():
 def test_names_are_the_texts_with_their_places():
     names = Names.of("protection", "0.4", ["params(rate={}, dropout=weights)"], ["ties(density={})"])
     assert names == Names(
-        {"params(dropout=weights, rate=0.4)": "params(rate={}, dropout=weights)"},
-        {"identity > ties(density=0.4)": "ties(density={})"},
+        {"params(rate={}, dropout=weights)": ("params(dropout=weights, rate=0.4)",)},
+        {"ties(density={})": ("identity > ties(density=0.4)",)},
     )
     mirrored = Names.of("backdoor", "0.1", ["task-arithmetic(scale={})"], ["badnets(patch={})"])
-    assert mirrored.attacks == {"badnets(patch=0.1)": "badnets(patch={})"}
+    assert mirrored.attacks == {"badnets(patch={})": ("badnets(patch=0.1)",)}
+
+
+def test_two_names_of_one_spelling_each_have_their_rows():
+    """At its default, ties(density={}) is spelled as the reference beside it: both curves go through what was played."""
+    given, rows = ("ties(density={})", "ties"), []
+    for value, share in (("0.1", 0.8), ("0.2", 0.9)):
+        swept = "identity > ties" if value == "0.2" else f"identity > ties(density={value})"
+        played = [
+            make_record(attack="base-only", uses_victim=False, test=(0.5, 0.3)),
+            make_record(attack="identity > ties", test=(0.9, 0.8)),
+            *(make_record(defense="params", attack=a, test=(share, 0.9)) for a in {swept: 0, "identity > ties": 0}),
+        ]
+        rows += rows_of(value, played, Names.of("protection", value, ("params",), given), References(played))
+    found = means(rows, "recovered")
+    curves = {attack: {value: at.mean for value, at in line.items()} for (_, attack), line in found.items()}
+    assert curves == {name: {"0.1": pytest.approx(0.75), "0.2": pytest.approx(1.0)} for name in given}
+
+
+def test_two_names_of_one_merger_each_have_their_rows():
+    names = Names.of("backdoor", "0.2", ["ties(density={})", "ties"], ["badnets"])
+    assert names.defenses == {"ties(density={})": ("ties",), "ties": ("ties",)}
+
+
+def test_only_games_that_are_known_are_swept():
+    with pytest.raises(ArenaError, match="there are: protection, backdoor"):
+        Names.of("chess", "1", [], [])
 
 
 def test_means_are_over_matches_and_seeds():
@@ -106,25 +134,25 @@ def test_means_are_over_matches_and_seeds():
 
 def options(tmp_path, **changes):
     given = {
-        "values": ("0.2", "0.8"),
+        "values": "0.2,0.8",
         "track": "protection",
         "suite": SUITE,
-        "defenses": ("params",),
-        "attacks": ("weight-matching > task-arithmetic(scale={})",),
-        "matches": ("b+a",),
+        "defense": ["params"],
+        "attack": ["weight-matching > task-arithmetic(scale={})"],
+        "match": ["b+a"],
         "malicious": "1",
         "examples": "8",
         "tier": "data-free",
-        "seeds": (0,),
+        "seed": [0],
         "jobs": 1,
         "records": tmp_path / "records",
         "out": tmp_path,
         "timeout": 60.0,
         "memory": 4.0,
         "key": "k",
-        "plugins": (),
+        "plugin": [],
     }
-    return sweep.Options(**{**given, **changes})
+    return SweepOptions(**{**given, **changes})
 
 
 def test_a_sweep_in_files(tmp_path, monkeypatch):
@@ -141,22 +169,22 @@ def test_a_sweep_in_files(tmp_path, monkeypatch):
     text = console.export_text()
     assert re.search(r"task-arithmetic\(scale=\{\}\)\s+50\.0\s+50\.0", text)
     page = (tmp_path / "sweep.html").read_text()
-    assert page.count("</svg>") == len(METRICS["protection"]) + 1  # and one key
+    assert page.count("</svg>") == len(METRICS) + 1  # and one key
     assert not re.search(r"<script|https?://(?!www\.w3\.org)|@import|url\(", page)
 
 
 def test_values_that_are_no_numbers_are_an_axis_of_names(tmp_path):
     rows = [{**row, "value": value} for value in ("v+d", "v+d+e") for row in at(value)]
-    write(rows, curves_of(rows, METRICS["protection"]), ("v+d", "v+d+e"), "command", tmp_path)
+    write(rows, curves_of(rows, METRICS), ("v+d", "v+d+e"), "command", tmp_path)
     assert ">v+d+e</text>" in (tmp_path / "sweep.html").read_text()
 
 
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"attacks": ("ties",)}, "nothing varies: put {} where the values go"),
-        ({"examples": "{}", "values": ("many",)}, "--examples takes whole numbers from 1, not 'many'"),
-        ({"track": "backdoor", "malicious": "{}", "values": ("0",)}, "--malicious takes whole numbers from 1, not '0'"),
+        ({"attack": ["ties"]}, "nothing varies: put {} where the values go"),
+        ({"examples": "{}", "values": "many"}, "--examples takes whole numbers from 1, not 'many'"),
+        ({"track": "backdoor", "malicious": "{}", "values": "0"}, "--malicious takes whole numbers from 1, not '0'"),
     ],
 )
 def test_a_sweep_that_cannot_be_is_refused(tmp_path, changes, problem):
@@ -165,10 +193,10 @@ def test_a_sweep_that_cannot_be_is_refused(tmp_path, changes, problem):
 
 
 def test_each_value_has_options_of_an_ordinary_run(tmp_path):
-    asked = options(tmp_path, examples="{}", values=("16", "64"), attacks=("ties",))
-    assert [asked.at(value).examples for value in asked.values] == [16, 64]
-    asked = options(tmp_path, matches=("b+{}",), values=("a", "a+c"))
-    assert [asked.at(value).matches for value in asked.values] == [("b+a",), ("b+a+c",)]
+    asked = options(tmp_path, examples="{}", values="16, 64", attack=["ties"])
+    assert [asked.at(value).examples for value in asked.swept] == [16, 64]
+    asked = options(tmp_path, match=["b+{}"], values="a,a+c")
+    assert [asked.at(value).matches for value in asked.swept] == [("b+a",), ("b+a+c",)]
 
 
 def test_the_command_line_names_what_is_missing(capsys, monkeypatch):

@@ -11,10 +11,12 @@ from mergearena.bench.errors import ArenaError
 from mergearena.bench.players.plugins import load_plugin
 from mergearena.bench.players.registry import registry
 from mergearena.bench.players.stand_in import declare, declare_all, stand_in
+from mergearena.bench.runner.executors.executor import Setting
 from mergearena.bench.runner.executors.limits import Limits
-from mergearena.bench.runner.executors.local import Slot
+from mergearena.bench.runner.workplace import Workplace
 from mergearena.bench.submit import gates, template, verdicts
 from mergearena.bench.submit.read_only import WroteInput, inputs_read_only
+from mergearena.bench.submit.roles import entry_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="players' processes need Linux")
 
@@ -123,12 +125,9 @@ def test_every_template_passes_every_gate(kind, as_class, tmp_path):
 @pytest.mark.parametrize("name", [player.name for player in registry.players()])
 def test_every_player_of_this_project_passes_the_gates_on_toys(name, tmp_path, monkeypatch):
     monkeypatch.setattr(gates, "_fidelity", lambda *arguments: verdicts.Gate("fidelity", "skipped"))
-    player = declare(registry.find(name), "0" * 64)
-    slot = Slot(Limits(seconds=120), lambda job, steps: None)
-    try:
-        assert [gate for gate in gates._played(slot, player, tmp_path) if gate.status == "failed"] == []
-    finally:
-        slot.close()
+    entry = entry_of(declare(registry.find(name), "0" * 64))
+    with Workplace(tmp_path, Setting(limits=Limits(seconds=120))) as place:
+        assert [gate for gate in gates._played(place, entry) if gate.status == "failed"] == []
 
 
 def test_the_command_marks_every_gate_and_exits_1_on_a_cross(tmp_path, capsys):

@@ -1,18 +1,22 @@
 """Hostile submissions end as recorded failures, and nothing but their own folder changes."""
 
 import hashlib
-import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import submissions
 
 from mergearena.bench.games import protection, protocol
+from mergearena.bench.games.protection.pipeline import parse_attack, parse_defense
+from mergearena.bench.players.identity import identity_of_file
+from mergearena.bench.players.roster import Roster
+from mergearena.bench.players.stand_in import Declaration, standing_in
 from mergearena.bench.runner.confinement import confine
+from mergearena.bench.runner.executors.executor import Setting
 from mergearena.bench.runner.executors.limits import Limits
-from mergearena.bench.runner.executors.local import Slot
-from mergearena.bench.runner.store import Store
+from mergearena.bench.runner.workplace import Workplace
 from mergearena.bench.submit import gates, toys
 from paths import ROOT
 
@@ -22,33 +26,21 @@ SUITE = toys.suite_name("open_clip")
 LIMITS = Limits(seconds=20.0, memory_gib=1.0)
 
 
-@pytest.fixture(scope="module")
-def slots(tmp_path_factory):
-    """A function that gives the slot of a submission's text; all of them share the fork server."""
-    made = []
-
-    def slot(text, **limits):
-        path = tmp_path_factory.mktemp("submission") / "hostile.py"
-        path.write_text(text)
-        made.append(Slot(Limits(**{**vars(LIMITS), "plugins": (path,), **limits}), lambda job, steps: None))
-        return made[-1], path
-
-    yield slot
-    for one in made:
-        one.close()
-
-
 @pytest.fixture
-def meets(slots, tmp_path):
-    """Play a submission as a defense of a toy, and return what came of it."""
+def meets(tmp_path):
+    """Play a submission as a defense of a toy, and return what came of it; all plays share the fork server."""
 
     def play(body, **limits):
-        slot, _ = slots(submissions.source(body), **limits)
+        path, name = tmp_path / "hostile.py", body.__name__.replace("_", "-")
+        path.write_text(submissions.source(body, name))
+        source = identity_of_file(path)
+        hostile = Declaration(name=name, kind="defense", doc="Hostile.", source=source, options=(), traits={})
         held = protocol.protocol(SUITE, ("a",), "k", examples=8)
-        one = protection.Play(protocol=held, victim="a", seed=0, defense="hostile")
-        store = Store(tmp_path)
-        out = Path(tempfile.mkdtemp(dir=tmp_path))
-        return slot.play(one, None, store.files(one), out)
+        with standing_in(hostile):
+            one = protection.Play(protocol=held, victim="a", seed=0, defense=parse_defense(name))
+        setting = Setting(limits=replace(LIMITS, **limits), roster=Roster((path,), (hostile,)))
+        with Workplace(tmp_path / "work", setting) as place, place.play(one) as outcome:
+            return outcome
 
     return play
 
@@ -132,7 +124,8 @@ def test_what_misbehaves_when_it_is_imported_fails_the_first_gates(text, tmp_pat
 
 def test_an_attack_is_shown_neither_the_run_key_nor_labels_beyond_its_tier():
     held = protocol.protocol(SUITE, ("a", "b"), "secret", examples=8)
-    one = protection.Play(protocol=held, victim="a", donors=("b",), seed=0, defense="none", attack="adamerging")
-    assert one.pipeline.tier == "unlabelled"
+    none, attack = parse_defense("none"), parse_attack("adamerging")
+    one = protection.Play(protocol=held, victim="a", donors=("b",), seed=0, defense=none, attack=attack)
+    assert one.attack.tier == "unlabelled"
     assert "secret" not in repr(one.shown())
     assert set(one.draw("a")[1].tolist()) == {-1}

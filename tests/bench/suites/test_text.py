@@ -96,8 +96,7 @@ def test_what_is_cached_serves_training_whoever_asks_first() -> None:
         suite.encoder()
         suite.head("sentiment")
     inputs, labels = suite.load("sentiment", "validation")
-    logits = suite.logits(suite.encoder(), "sentiment", inputs[:2])
-    torch.nn.functional.cross_entropy(logits, labels[:2]).backward()
+    suite.loss(suite.encoder(), "sentiment", inputs[:2], labels[:2]).backward()
 
 
 def test_base_is_float32_parameters_only(suite: TextSuite) -> None:
@@ -132,7 +131,7 @@ def test_predict_restores_the_order(suite: TextSuite, monkeypatch) -> None:
     inputs, _ = suite.load("supersense", "validation")
     inputs = inputs[:20]
     with torch.inference_mode():
-        expected = suite.logits(suite.encoder(), "supersense", inputs)
+        expected = suite.outputs(suite.encoder(), "supersense", inputs)
     found = suite.predict(suite.base(), "supersense", inputs)
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
 

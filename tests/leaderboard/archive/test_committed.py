@@ -18,6 +18,7 @@ from mergearena.bench.records import places
 from mergearena.leaderboard.archive.check import check
 from mergearena.leaderboard.archive.submission import write_submission
 from mergearena.leaderboard.archive.survey import survey
+from mergearena.leaderboard.protection.parts import SuiteBoard
 from paths import ROOT
 from record_factory import NAIVE, make_record
 
@@ -73,7 +74,7 @@ def board(built, tmp_path):
 def resistance(folder, defense="params"):
     found = survey(folder)
     assert found.problems == []
-    (suite,) = found.board().protection
+    (suite,) = found.board().of(SuiteBoard)
     return next(row.resistance["data-free"].mean for row in suite.defenses if row.defense == defense)
 
 

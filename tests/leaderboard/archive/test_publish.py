@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from mergearena.bench.cli.asked.run import RunOptions
 from mergearena.bench.cli.commands.board import publish
 from mergearena.bench.cli.commands.run import run
 from mergearena.bench.errors import ArenaError
 from mergearena.bench.games import archive
-from mergearena.bench.games.grid import Options
 from mergearena.bench.records import places
 from mergearena.bench.records.official import EXAMPLES, KEY
 from mergearena.leaderboard.archive import publish as publishing
@@ -20,7 +20,7 @@ from record_factory import make_record
 
 def official(code=("none", "identity", "task-arithmetic"), **changes):
     """A record as a run of this project's players on the first suite makes it."""
-    ours = publishing._code()
+    ours = publishing._code("embedded")
     record = make_record(**{"suite": "embedded", "key": KEY, "examples": EXAMPLES} | changes)
     provenance = record.provenance.model_copy(update={"code": {name: ours.get(name, "0" * 64) for name in code}})
     return record.model_copy(update={"provenance": provenance})
@@ -141,7 +141,6 @@ def test_nothing_to_publish_is_an_error(place):
 
 @pytest.mark.parametrize("option", ["records", "out"])
 def test_a_run_never_writes_to_the_committed_board(option, tmp_path):
-    fields = {name: () for name in Options.__dataclass_fields__}
     paths = {"records": tmp_path, "out": tmp_path / "board.json", option: Path("leaderboard") / "records"}
     with pytest.raises(ArenaError, match="leaderboard publish"):
-        run(Options(**fields | paths), Console(quiet=True))
+        run(RunOptions(**paths), Console(quiet=True))

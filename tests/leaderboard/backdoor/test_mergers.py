@@ -1,12 +1,13 @@
 """The ranking of safe mergers compares like with like."""
 
+from mergearena.leaderboard.backdoor.parts import BackdoorBoard
 from mergearena.leaderboard.board.build import build
 from worlds import backdoor_record
 
 
 def rows(records):
     """Merger -> its row, in the board's order."""
-    (suite,) = build(records).backdoor
+    (suite,) = build(records).of(BackdoorBoard)
     return {row.defense: row for row in suite.mergers}
 
 

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mergearena.bench.errors import ArenaError
 from mergearena.bench.players.tier import Tier
 from mergearena.bench.records.cost import Cost
 from mergearena.leaderboard.board.build import SCHEMA, build, schema_json, to_json
+from mergearena.leaderboard.protection.parts import SuiteBoard
 from record_factory import ALIGNED, NAIVE, make_record
 
 TUNED = "identity > task-arithmetic > finetune"
@@ -53,9 +55,23 @@ WORLD = [
 ]
 
 
+def test_records_of_different_numbers_of_examples_are_not_put_on_one_board():
+    """Whoever may read more examples cannot be compared with who may not."""
+    of_16 = [record.model_copy(update={"examples": 16}) for record in more("params", TUNED, 0.9, tier="labelled")]
+    with pytest.raises(ArenaError, match=r"^toy: .* of k = 16 and of k = 256 .*--records"):
+        build([*WORLD, *of_16])
+    assert build([record.model_copy(update={"suite": "other"}) for record in of_16] + WORLD)
+
+
+def test_the_protocol_counts_records_of_earlier_code():
+    earlier = [record.model_copy(update={"first_version": 2}) for record in WORLD[:3]]
+    (suite,) = build([*earlier, *WORLD[3:]]).of(SuiteBoard)
+    assert (suite.protocol.earlier_code, suite.protocol.records) == (3, len(WORLD))
+
+
 def rows(records):
     """Defense -> its row, in the board's order."""
-    (suite,) = build(records).protection
+    (suite,) = build(records).of(SuiteBoard)
     return {row.defense: row for row in suite.defenses}
 
 
@@ -106,9 +122,9 @@ def test_resistance_is_one_minus_the_mean_worst_case():
 
 def test_suites_have_boards_of_their_own():
     other = [r.model_copy(update={"suite": "another", "id": f"another {r.id}"}) for r in WORLD]
-    boards = build([*WORLD, *other]).protection
+    boards = build([*WORLD, *other]).of(SuiteBoard)
     assert [board.suite for board in boards] == ["another", "toy"]
-    assert boards[0].defenses == boards[1].defenses == build(WORLD).protection[0].defenses
+    assert boards[0].defenses == boards[1].defenses == build(WORLD).of(SuiteBoard)[0].defenses
 
 
 def test_overlapping_intervals_tie_and_the_next_rank_counts_them():
@@ -176,7 +192,7 @@ def test_a_failed_release_is_unranked_with_its_reason_and_listed():
     failed = make_record(
         victim=release.victim, seed=release.seed, attack=None, defense="params", status="failed", reason="singular"
     )
-    (suite,) = build([*REFERENCES, failed, *others]).protection
+    (suite,) = build([*REFERENCES, failed, *others]).of(SuiteBoard)
     row = next(row for row in suite.defenses if row.defense == "params")
     assert (row.rank, row.unranked_because) == (None, "1 of 4 releases failed")
     assert [(f.kind, f.defense, f.attack, f.status, f.reason) for f in suite.failures] == [
@@ -195,7 +211,7 @@ def test_who_was_not_evaluated_on_every_match_is_shown_and_not_ranked():
 
 @pytest.mark.parametrize("status", ["failed", "timeout", "memory", "crashed"])
 def test_a_defense_whose_attacks_all_failed_has_no_resistance_and_no_rank(status):
-    (suite,) = build([*REFERENCES, *plays("params", status=status)]).protection
+    (suite,) = build([*REFERENCES, *plays("params", status=status)]).of(SuiteBoard)
     row = next(row for row in suite.defenses if row.defense == "params")
     assert row.resistance == {}
     assert row.worst == ()
@@ -209,7 +225,7 @@ def test_a_defense_whose_attacks_all_failed_has_no_resistance_and_no_rank(status
 
 def test_a_failed_attack_beside_a_finished_one_changes_no_resistance():
     finished = [*REFERENCES, *plays("params", 0.3)]
-    (suite,) = build([*finished, *more("params", ALIGNED, status="timeout", reason="slow")]).protection
+    (suite,) = build([*finished, *more("params", ALIGNED, status="timeout", reason="slow")]).of(SuiteBoard)
     row = next(row for row in suite.defenses if row.defense == "params")
     assert row.resistance == rows(finished)["params"].resistance
     assert {worst.attack for worst in row.worst} == {NAIVE}
@@ -224,7 +240,7 @@ def test_no_qualifying_attack_is_explicit():
         for victim, donor in MATCHES
         for seed in SEEDS
     ]
-    (suite,) = build([*REFERENCES, *kept_nothing]).protection
+    (suite,) = build([*REFERENCES, *kept_nothing]).of(SuiteBoard)
     row = next(row for row in suite.defenses if row.defense == "params")
     assert {(worst.attack, worst.recovered) for worst in row.worst} == {(None, 0.0)}
     (cell,) = [cell for cell in suite.cells if cell.defense == "params"]
@@ -243,7 +259,7 @@ def test_a_match_with_nothing_to_steal_counts_nowhere():
         )
     ]
     world = [*REFERENCES, *plays("params", 0.3)]
-    (suite,) = build([*world, *poor]).protection
+    (suite,) = build([*world, *poor]).of(SuiteBoard)
     row = next(row for row in suite.defenses if row.defense == "params")
     assert row.resistance == rows(world)["params"].resistance
     assert next(match for match in suite.matches if match.match == "x+y").tiers["data-free"].is_match is False
@@ -259,7 +275,7 @@ def test_evidence_of_a_later_round_never_raises_a_resistance(recovered):
 
 
 def test_attacks_are_scored_over_defenses_without_none():
-    (suite,) = build(WORLD).protection
+    (suite,) = build(WORLD).of(SuiteBoard)
     naive = next(attack for attack in suite.attacks if attack.attack == NAIVE)
     assert naive.recovered == pytest.approx((0.2 + 0.8) / 2)
     assert naive.strongest_share == 1
@@ -269,14 +285,14 @@ def test_attacks_are_scored_over_defenses_without_none():
 
 
 def test_flags_are_shown_beside_the_defense_and_the_attack():
-    (suite,) = build(WORLD).protection
+    (suite,) = build(WORLD).of(SuiteBoard)
     assert {flag.name for flag in suite.flags} >= {"seed-spread", "task-vector-erased"}
     tuned = next(attack for attack in suite.attacks if attack.attack == TUNED)
     assert "task-vector-erased" in tuned.flags
 
 
 def test_references_are_shown_per_match_seed_and_tier():
-    (suite,) = build(WORLD).protection
+    (suite,) = build(WORLD).of(SuiteBoard)
     assert [(match.match, match.seed) for match in suite.matches] == [("d+v", 0), ("d+v", 1), ("v+d", 0), ("v+d", 1)]
     for match in suite.matches:
         reference = match.tiers["data-free"]
@@ -297,7 +313,7 @@ def test_extraction_can_be_left_out():
             make_record(defense="params", attack="distill-base", tier=tier, extraction=True, test=(0.9, 0.8)),
         ]
     )
-    (row,) = [d for d in found.protection[0].defenses if d.defense == "params"]
+    (row,) = [d for d in found.of(SuiteBoard)[0].defenses if d.defense == "params"]
     assert row.resistance[tier].mean == pytest.approx(0.0)
     assert row.resistance_of_weights[tier].mean == pytest.approx(0.75)
     assert row.resistance[Tier.DATA_FREE] == row.resistance_of_weights[Tier.DATA_FREE]

@@ -4,7 +4,8 @@ import pytest
 from PIL import Image
 
 from mergearena.leaderboard.board.build import build
-from mergearena.leaderboard.charts import pictures
+from mergearena.leaderboard.page import pictures
+from mergearena.leaderboard.protection.parts import SuiteBoard
 from worlds import poisoned, world
 
 NAMES = {
@@ -72,7 +73,7 @@ def test_whatever_is_wrong_with_a_picture_is_found_and_mended(board, folder, tam
 def test_other_data_make_the_pictures_that_show_them_stale(board, folder):
     other = build(world())
     assert {p.name for p in pictures.outdated(pictures.specifications(other), folder)} == {"toy-asr-against-score.png"}
-    rows = [row.model_copy(update={"relative_protect_cost": 0.5}) for row in board.protection[0].defenses]
-    changed = board.protection[0].model_copy(update={"defenses": tuple(rows)})
+    rows = [row.model_copy(update={"relative_protect_cost": 0.5}) for row in board.of(SuiteBoard)[0].defenses]
+    changed = board.of(SuiteBoard)[0].model_copy(update={"defenses": tuple(rows)})
     found = pictures.outdated(pictures.specifications(board.model_copy(update={"protection": (changed,)})), folder)
     assert {path.name for path in found} == {"toy-resistance-against-cost.png"}

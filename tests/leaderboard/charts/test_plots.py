@@ -17,6 +17,7 @@ from mergearena.leaderboard.charts.labels import TOGETHER, key, place
 from mergearena.leaderboard.charts.palette import COLOURS, STEPS, contrast, heat_class, light, readable, rules
 from mergearena.leaderboard.charts.scatter import HEIGHT, WIDTH, Point, panel, specification, to_png, to_svg
 from mergearena.leaderboard.protection import plots
+from mergearena.leaderboard.protection.parts import SuiteBoard
 from record_factory import NAIVE, make_record
 
 CHEAP, STRONG, WASTE, RARE = "a > ties", "b > ties", "c > ties", "d > ties"
@@ -162,7 +163,7 @@ def world(rare=False):
                 cost = {"flops": COSTS[attack]}
                 tier = Tier.LABELLED if attack == WASTE else Tier.DATA_FREE
                 found.append(make_record(attack=attack, defense=defense, test=test, cost=cost, tier=tier))
-    return build({record.id: record for record in found}.values()).protection[0]
+    return build({record.id: record for record in found}.values()).of(SuiteBoard)[0]
 
 
 def test_the_front_is_whoever_nobody_beats_for_less():

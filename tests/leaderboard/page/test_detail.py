@@ -5,6 +5,7 @@ import pytest
 from mergearena.bench.players.plugins import load_plugin
 from mergearena.bench.players.registry import registry
 from mergearena.leaderboard.board.build import build
+from mergearena.leaderboard.protection.parts import SuiteBoard
 from record_factory import ALIGNED, NAIVE, make_record
 
 WORLD = [
@@ -17,7 +18,7 @@ WORLD = [
 
 
 def row(records, defense="params"):
-    (suite,) = build(records).protection
+    (suite,) = build(records).of(SuiteBoard)
     return next(row for row in suite.defenses if row.defense == defense)
 
 

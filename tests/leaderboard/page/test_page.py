@@ -10,14 +10,15 @@ from urllib.parse import unquote
 import pytest
 
 from mergearena.bench.players.tier import Tier
+from mergearena.leaderboard.backdoor.parts import BackdoorBoard
 from mergearena.leaderboard.board.build import build, to_json
-from mergearena.leaderboard.board.leaderboard import Leaderboard
+from mergearena.leaderboard.board.leaderboard import model_of
 from mergearena.leaderboard.board.parts import IntervalPart, OptionPart, PlayerPart, SubmissionPart
 from mergearena.leaderboard.page import formats
 from mergearena.leaderboard.page.anchors import anchors, slug
 from mergearena.leaderboard.page.render import render
 from mergearena.leaderboard.protection import terminal
-from mergearena.leaderboard.protection.parts import tied
+from mergearena.leaderboard.protection.parts import SuiteBoard, tied
 from record_factory import ALIGNED, NAIVE, make_record
 from worlds import ASR, SHARES, STRANGE, SWEEP, poisoned, world
 
@@ -69,7 +70,7 @@ def read(page):
 
 
 def test_every_defense_has_its_row_in_the_order_of_the_board_with_rank_and_reason(board, read):
-    (suite,) = board.protection
+    (suite,) = board.of(SuiteBoard)
     head, *rows = read.tables[f"{HERE}/ranking"]
     assert [row[1].split(maxsplit=1)[1] for row in rows] == [d.defense for d in suite.defenses]
     assert set(SHARES) == {d.defense for d in suite.defenses}
@@ -89,7 +90,7 @@ def named(text):
 
 
 def test_every_attack_meets_every_defense_in_the_heat_map(board, read):
-    (suite,) = board.protection
+    (suite,) = board.of(SuiteBoard)
     (_, _, *defenses), *rows = read.tables[f"{HERE}/heat"]
     assert [named(defense) for defense in defenses] == [d.defense for d in suite.defenses]
     met = {named(attack): dict(zip(map(named, defenses), cells, strict=True)) for attack, _, *cells in rows}
@@ -98,7 +99,7 @@ def test_every_attack_meets_every_defense_in_the_heat_map(board, read):
 
 
 def test_attacks_references_and_failures_are_all_there(board, read):
-    (suite,) = board.protection
+    (suite,) = board.of(SuiteBoard)
     head, *rows = read.tables[f"{HERE}/attacks"]
     assert [named(row[0]) for row in rows] == [a.attack for a in suite.attacks]
     assert rows[0][head.index("defenses met")] == str(len(SHARES) - 1)
@@ -109,7 +110,7 @@ def test_attacks_references_and_failures_are_all_there(board, read):
 
 
 def test_every_defense_has_its_details(board, read):
-    (suite,) = board.protection
+    (suite,) = board.of(SuiteBoard)
     for row in suite.defenses:
         (found,) = [rows for name, rows in read.tables.items() if name == f"{links(suite)[row.defense]}/matches"]
         cases = {(match, tier): rest for match, tier, *rest in found[1:]}
@@ -191,12 +192,12 @@ def test_who_submitted_something_is_named(board):
 
 def with_intervals(board, *bounds):
     """The board with as many ranked defenses, whose data-free intervals are these; ranks are left to the caller."""
-    (suite,) = board.protection
+    (suite,) = board.of(SuiteBoard)
     rows = []
     for (rank, low, high), row in zip(bounds, suite.defenses, strict=False):
         part = IntervalPart(mean=(low + high) / 2, low=low, high=high, matches=4)
         rows.append(row.model_copy(update={"rank": rank, "resistance": {Tier.DATA_FREE: part}}))
-    return Leaderboard(protection=(suite.model_copy(update={"defenses": tuple(rows)}),))
+    return model_of()(protection=(suite.model_copy(update={"defenses": tuple(rows)}),))
 
 
 @pytest.mark.parametrize(
@@ -213,7 +214,7 @@ def with_intervals(board, *bounds):
 )
 def test_page_and_terminal_call_overlapping_neighbours_a_tie(board, bounds, ranks):
     changed = with_intervals(board, *bounds)
-    rows = changed.protection[0].defenses
+    rows = changed.of(SuiteBoard)[0].defenses
     assert [row[0] for row in Reader(render(changed)).tables[f"{HERE}/ranking"][1:]] == ranks
     assert list(terminal.defense_table(rows, tied(rows)).columns[0].cells) == ranks
     assert {row.defense for row, rank in zip(rows, ranks, strict=True) if "tie" in rank} == tied(rows)
@@ -224,7 +225,7 @@ def test_the_page_opens_on_the_answer(board):
         text = re.sub(r"<[^>]+>", "", re.search(r'<p class="answer">(.*?)</p>', render(changed), re.S)[1])
         return " ".join(text.split())
 
-    rows = [d.defense for d in board.protection[0].defenses]
+    rows = [d.defense for d in board.of(SuiteBoard)[0].defenses]
     assert answer(with_intervals(board, (1, 0.7, 0.8), (2, 0.1, 0.2))).startswith(f"{rows[0]} resists best:")
     assert "recover 25 % of" in answer(with_intervals(board, (1, 0.7, 0.8), (2, 0.1, 0.2)))
     assert answer(with_intervals(board, (1, 0.7, 0.8), (1, 0.1, 0.75))).startswith("2 defenses tie for the first rank")
@@ -235,20 +236,20 @@ def test_the_page_opens_on_the_answer(board):
 
 def test_a_board_of_safe_merging_opens_on_the_answer(board):
     def answer(ranks):
-        here = board.backdoor[0]
+        here = board.of(BackdoorBoard)[0]
         rows = [row.model_copy(update={"rank": rank}) for row, rank in zip(here.mergers, ranks, strict=True)]
         changed = board.model_copy(update={"backdoor": (here.model_copy(update={"mergers": tuple(rows)}),)})
         *_, last = re.findall(r'<p class="answer">(.*?)</p>', render(changed), re.S)
         return " ".join(re.sub(r"<[^>]+>", "", last).split())
 
-    first, *others = board.backdoor[0].mergers
+    first, *others = board.of(BackdoorBoard)[0].mergers
     ranked = answer([1, *(None for _ in others)])
     assert ranked.startswith(f"{first.defense} merges most safely among those that keep the clean score: the strongest")
     assert f"makes {100 * first.worst_asr.mean:.0f} % of triggered inputs pass" in ranked
-    assert answer([1 for _ in board.backdoor[0].mergers]).startswith(
+    assert answer([1 for _ in board.of(BackdoorBoard)[0].mergers]).startswith(
         f"{1 + len(others)} mergers that keep the clean score tie"
     )
-    assert answer([None for _ in board.backdoor[0].mergers]) == "No merger could be ranked."
+    assert answer([None for _ in board.of(BackdoorBoard)[0].mergers]) == "No merger could be ranked."
 
 
 def test_what_players_write_stays_text(page, read):
@@ -281,7 +282,7 @@ def test_the_same_board_gives_the_same_bytes(board, page):
     shuffled = [*world(), *poisoned()]
     random.Random(0).shuffle(shuffled)
     assert render(build(shuffled)) == page
-    assert render(Leaderboard.model_validate_json(to_json(board))) == page
+    assert render(model_of().model_validate_json(to_json(board))) == page
 
 
 def test_identifiers_are_unique_and_lead_somewhere():
@@ -305,7 +306,7 @@ def test_tables_are_tables(read):
 
 
 def test_a_board_without_suites_is_a_page():
-    assert "No plays are recorded yet" in render(Leaderboard(protection=()))
+    assert "No plays are recorded yet" in render(build([]))
 
 
 @pytest.mark.parametrize("kept", ["one release", "only failures"])

@@ -14,6 +14,7 @@ from mergearena.leaderboard.board import tables
 from mergearena.leaderboard.board.parts import IntervalPart
 from mergearena.leaderboard.page import formats
 from mergearena.leaderboard.protection import terminal
+from mergearena.leaderboard.protection.matrix import Matrix
 from mergearena.leaderboard.protection.rows import suite_board
 from record_factory import make_record
 
@@ -21,6 +22,7 @@ KEPT = (
     "id",
     "suite",
     "seed",
+    "metric",
     "key",
     "examples",
     "status",
@@ -95,7 +97,7 @@ def test_extraction_stands_in_brackets_where_it_makes_a_difference():
 def test_a_matrix_too_wide_for_the_terminal_goes_on_below(width):
     attacks = [f"attack {number}" for number in range(30)]
     console = Console(width=width, record=True, file=StringIO())
-    console.print(tables.Matrix(["moat", "params"], attacks, {}, "recovered"))
+    console.print(Matrix(["moat", "params"], attacks, {}, "recovered"))
     lines = console.export_text().splitlines()
     heads = [line.split()[1:] for line in lines if line.split()[:1] == ["defense"]]
     assert [letter for head in heads for letter in head] == [*tables.letters(attacks).values()]

@@ -10,13 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mergearena.bench.suites.embedded.loading import images
-from mergearena.bench.suites.embedded.loading import load_clip
-from mergearena.bench.suites.embedded.loading import tokenize
-from mergearena.bench.suites.embedded.build.augment import MIRRORED
-from mergearena.bench.suites.embedded.build.augment import AugmentConfig
-from mergearena.bench.suites.embedded.build.augment import random_view
-from mergearena.bench.suites.embedded.build.augment import to_model_input
+from mergearena.bench.suites.embedded.build.augment import MIRRORED, AugmentConfig, random_view, to_model_input
+from mergearena.bench.suites.embedded.loading import images, load_clip, tokenize
 from mergearena.bench.suites.embedded.tasks import TASKS
 
 if TYPE_CHECKING:

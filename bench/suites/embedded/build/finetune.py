@@ -10,14 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mergearena.bench.suites.embedded.build.augment import MIRRORED, AugmentConfig, random_view, to_model_input
+from mergearena.bench.suites.embedded.build.captions import cosine, decay_groups, grey
 from mergearena.bench.suites.embedded.loading import vision_tower
-from mergearena.bench.suites.embedded.build.augment import MIRRORED
-from mergearena.bench.suites.embedded.build.augment import AugmentConfig
-from mergearena.bench.suites.embedded.build.augment import random_view
-from mergearena.bench.suites.embedded.build.augment import to_model_input
-from mergearena.bench.suites.embedded.build.captions import cosine
-from mergearena.bench.suites.embedded.build.captions import decay_groups
-from mergearena.bench.suites.embedded.build.captions import grey
 from mergearena.bench.suites.embedded.tasks import TASKS
 
 StateDict = dict[str, Tensor]

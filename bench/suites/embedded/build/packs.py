@@ -11,13 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mergearena.bench.suites.embedded.loading import SIDE
-from mergearena.bench.suites.embedded.loading import SPLITS
 from mergearena.bench.suites.embedded.build import pictures
-from mergearena.bench.suites.embedded.build.packing import Pack
-from mergearena.bench.suites.embedded.build.packing import PackConfig
-from mergearena.bench.suites.embedded.build.packing import drop_duplicates
-from mergearena.bench.suites.embedded.build.packing import need
+from mergearena.bench.suites.embedded.build.packing import Pack, PackConfig, drop_duplicates, need
+from mergearena.bench.suites.embedded.loading import SIDE, SPLITS
 from mergearena.bench.suites.embedded.tasks import TASKS
 
 

@@ -15,18 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mergearena.bench.suites.embedded.build.augment import MIRRORED, AugmentConfig, random_view, to_model_input
+from mergearena.bench.suites.embedded.build.captions import (
+    MAX_SCALE,
+    Captioned,
+    TextTuningConfig,
+    cosine,
+    decay_groups,
+    grey,
+    tune_text,
+)
 from mergearena.bench.suites.embedded.loading import load_clip
-from mergearena.bench.suites.embedded.build.augment import MIRRORED
-from mergearena.bench.suites.embedded.build.augment import AugmentConfig
-from mergearena.bench.suites.embedded.build.augment import random_view
-from mergearena.bench.suites.embedded.build.augment import to_model_input
-from mergearena.bench.suites.embedded.build.captions import MAX_SCALE
-from mergearena.bench.suites.embedded.build.captions import Captioned
-from mergearena.bench.suites.embedded.build.captions import TextTuningConfig
-from mergearena.bench.suites.embedded.build.captions import cosine
-from mergearena.bench.suites.embedded.build.captions import decay_groups
-from mergearena.bench.suites.embedded.build.captions import grey
-from mergearena.bench.suites.embedded.build.captions import tune_text
 from mergearena.bench.suites.embedded.tasks import TASKS
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Build the zoo from nothing: base model, one fine-tuned vision tower per task, and their measured figures.
+"""Build the zoo from nothing: base model and one fine-tuned vision tower per task.
 
 The published base was trained on an earlier letters pack with all 26 letters; a build from the packs as they are gives
 a close relative of it, not the same weights.
@@ -6,34 +6,23 @@ a close relative of it, not the same weights.
 
 from __future__ import annotations
 
-import itertools
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from mergearena.bench.files import checkpoints
-from mergearena.bench.files import atomic
 from mergearena.bench.files.checkpoints import StateDict
+from mergearena.bench.suites.embedded.build.finetune import FinetuneConfig, finetune
+from mergearena.bench.suites.embedded.build.pretrain import PretrainConfig, train_base
 from mergearena.bench.suites.embedded.loading import class_head
-from mergearena.bench.suites.embedded.build.finetune import FinetuneConfig
-from mergearena.bench.suites.embedded.build.finetune import finetune
-from mergearena.bench.suites.embedded.build.pretrain import PretrainConfig
-from mergearena.bench.suites.embedded.build.pretrain import train_base
 from mergearena.bench.suites.embedded.tasks import TASKS
-from mergearena.bench.suites.figures import measure
-from mergearena.bench.suites.embedded.suite import EmbeddedSuite
 
 if TYPE_CHECKING:
     import open_clip
     from rich.progress import Progress
-
-
-Figures = dict[str, Any]
-"""What :func:`mergearena.bench.suites.figures.measure` returns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,20 +58,14 @@ def build_finetuned(
         yield task, finetune(base, head, task, config, seed + 1 + index, _bar(progress, task, config.steps))
 
 
-def build(
-    out: Path, seed: int = 0, progress: Progress | None = None, config: ZooConfig | None = None
-) -> dict[str, Any]:
-    """Train the whole zoo and write it.
+def build(out: Path, seed: int = 0, progress: Progress | None = None, config: ZooConfig | None = None) -> None:
+    """Train the whole zoo and write it; whoever reads it back measures it.
 
     Args:
-        out: directory for ``base.safetensors``, ``{task}.safetensors`` and ``figures.json``.
+        out: directory for ``base.safetensors`` and ``{task}.safetensors``.
         seed: decides everything random; torch's own kernels may still round differently on another processor.
         progress: a running progress display, or none.
         config: the recipe; the published one by default.
-
-    Returns:
-        The figures, as written to ``figures.json``.
-
     """
     config = config or ZooConfig()
     out.mkdir(parents=True, exist_ok=True)
@@ -90,16 +73,6 @@ def build(
     save_half(model.state_dict(), out / "base.safetensors")
     for task, state in build_finetuned(model, config.finetune, seed, progress):
         save_half(state, out / f"{task}.safetensors")
-    return measure_into(out, progress)
-
-
-def measure_into(out: Path, progress: Progress | None = None) -> Figures:
-    """Measure the weights in a folder as stored, and write ``figures.json`` beside them."""
-    tick = _bar(progress, "measuring merges", None) or (lambda *_: None)
-    merges = itertools.count(1)
-    figures = measure(EmbeddedSuite(out), on_merge=lambda: tick(next(merges)))
-    atomic.write_text(out / "figures.json", json.dumps(figures, indent=1) + "\n")
-    return figures
 
 
 def save_half(state: StateDict, path: Path) -> None:

@@ -225,7 +225,7 @@ def played(tmp_path_factory):
         given = folder / f"{play.needs.id}" if play.needs else None
         made = as_player(play, given, folder)
         checkpoints.save(made.tensors, folder / play.id)
-        kept[play.kind, play.attack] = play, made, play.judge(folder / play.id, given)
+        kept[play.kind, play.attack and play.attack.spelling] = play, made, play.judge(folder / play.id, given)
     return attack, kept
 
 

@@ -15,7 +15,8 @@ TUNED = "weight-matching > average > finetune"
 
 
 def step(attack):
-    return Play(protocol=PROTOCOL, victim="v", donors=("d",), seed=0, defense="params", attack=attack, after=())
+    chain, pipeline = parse_defense("params"), parse_attack(attack)
+    return Play(protocol=PROTOCOL, victim="v", donors=("d",), seed=0, defense=chain, attack=pipeline, after=())
 
 
 def known(*attacks):
@@ -43,7 +44,7 @@ def test_the_steps_meet_none_freely_and_a_defense_one_after_the_other():
         [parse_attack(a) for a in ("base-only", "ties")],
         [parse_attack(a) for a in (FIRST, SECOND)],
     )
-    of = {(play.defense, play.attack): play for play in plays}
+    of = {(play.defense.spelling, play.attack and play.attack.spelling): play for play in plays}
     references = {of["none", a].id for a in ("base-only", "identity > ties", FIRST, SECOND)}
     plain = {of["params", "identity > ties"].id}
     assert all(play.after is None for key, play in of.items() if key[0] == "none" or key[1] not in (FIRST, SECOND))

@@ -7,7 +7,7 @@ import torch
 
 from mergearena.bench import suites
 from mergearena.bench.errors import ArenaError, UnknownName
-from mergearena.bench.games.match import parse_tasks
+from mergearena.bench.games.match import parse_tasks, spell
 from mergearena.bench.games.protection import Match, Play, draw_examples, plan, presets
 from mergearena.bench.games.protection.grid import _within
 from mergearena.bench.games.protection.pipeline import parse_attack, parse_defense
@@ -18,7 +18,8 @@ from mergearena.bench.records.protocol import Protocol
 
 HASHES = {"base": "0", "a": "1", "b": "2", "c": "3"}
 PROTOCOL = Protocol(suite="tiny", key="key", examples=16, checkpoints=HASHES)
-PLAY = Play(protocol=PROTOCOL, victim="a", donors=("b",), seed=0, defense="params", attack="identity > ties")
+PARAMS, TIES = parse_defense("params"), parse_attack("identity > ties")
+PLAY = Play(protocol=PROTOCOL, victim="a", donors=("b",), seed=0, defense=PARAMS, attack=TIES)
 
 
 def planned(matches=(("a", "b"),), seeds=(0,), defenses=("params",), attacks=("ties", "base-only")):
@@ -32,7 +33,7 @@ def planned(matches=(("a", "b"),), seeds=(0,), defenses=("params",), attacks=("t
 
 
 def described(plays):
-    return [("+".join(p.tasks), p.seed, p.defense, p.attack) for p in plays]
+    return [(spell(p.tasks), p.seed, p.defense.spelling, p.attack and p.attack.spelling) for p in plays]
 
 
 def test_one_match_in_full():
@@ -50,7 +51,7 @@ def test_one_match_in_full():
 
 
 def test_releases_come_first_then_what_sets_the_references():
-    order = [(play.kind, play.defense == "none") for play in planned((("a", "b"), ("b", "c")), (0, 1))]
+    order = [(play.kind, play.defense.spelling == "none") for play in planned((("a", "b"), ("b", "c")), (0, 1))]
     assert [key for i, key in enumerate(order) if key not in order[:i]] == [
         ("release", True),
         ("release", False),
@@ -72,14 +73,14 @@ def test_matches_with_one_victim_share_its_releases():
 def test_none_is_always_played_and_nothing_is_played_twice(defenses):
     plays = planned(defenses=defenses, attacks=("ties", "identity > ties", "base-only", "base-only"))
     assert len({play.id for play in plays}) == len(plays) == len(set(described(plays)))
-    assert {play.defense for play in plays} == {"none"} | {"params" for d in defenses if "params" in d}
+    assert {play.defense.spelling for play in plays} == {"none"} | {"params" for d in defenses if "params" in d}
 
 
 def test_baselines_are_played_once_per_match_and_seed_and_need_no_release():
     plays = planned((("a", "b"), ("b", "c")), (0, 1), ("params", "params(dropout=weights)"), ("base-only", "ties"))
-    baselines = [play for play in plays if play.attack == "base-only"]
+    baselines = [play for play in plays if play.attack == parse_attack("base-only")]
     assert len(baselines) == 2 * 2
-    assert {play.defense for play in baselines} == {"none"}
+    assert {play.defense.spelling for play in baselines} == {"none"}
     assert all(play.needs is None for play in baselines)
 
 
@@ -90,8 +91,8 @@ def test_baselines_are_played_once_per_match_and_seed_and_need_no_release():
         {"victim": "c"},
         {"donors": ("c",)},
         {"donors": ("b", "c")},
-        {"defense": "params(scaling=symmetric)"},
-        {"attack": "identity > ties(density=0.3)"},
+        {"defense": parse_defense("params(scaling=symmetric)")},
+        {"attack": parse_attack("identity > ties(density=0.3)")},
         {"attack": None},
         {"protocol": replace(PROTOCOL, key="another")},
         {"protocol": replace(PROTOCOL, suite="another")},
@@ -116,7 +117,7 @@ def test_the_id_changes_with_nothing_else(checkpoints):
 
 def test_a_release_has_no_donors_in_its_id():
     ids = {replace(PLAY, donors=donors).needs.id for donors in (("b",), ("c",), ("b", "c"))}
-    assert ids == {Play(protocol=PROTOCOL, victim="a", seed=0, defense="params").id}
+    assert ids == {Play(protocol=PROTOCOL, victim="a", seed=0, defense=PARAMS).id}
 
 
 def test_examples_are_drawn_by_seed_from_the_training_split(tiny):

@@ -1,0 +1,1 @@
+"""What commands are asked: a dataclass of options for each that plays, and what follows from them."""

@@ -1,0 +1,1 @@
+"""How the embedded suite's data packs and weights are made."""

@@ -1,0 +1,1 @@
+"""Inputs that code makes: they look like a suite's from afar, and no recorded example is in them."""
