@@ -7,7 +7,6 @@ import torch
 from mergearena import attacks
 from mergearena.bench.files.checkpoints import StateDict
 from mergearena.bench.games.protection.players import AttackerView
-from mergearena.bench.symmetry.balance import balanced
 from mergearena.bench.symmetry.shifts import Shift
 
 
@@ -27,4 +26,4 @@ def shift_anchor(released: StateDict, view: AttackerView, *, to: Literal["base",
         here = shift.read(state)
         return (shift.read(view.base) if to == "base" else torch.zeros_like(here)) - here
 
-    return view.architecture.shifted(balanced(released, view.base, view.architecture), by)
+    return view.architecture.shifted(released, by)

@@ -123,7 +123,8 @@ def preflight(state: Any, like: Mapping[str, Tensor], who: str, remedy: str | No
             )
         if value.dtype != reference.dtype:
             raise BadCheckpoint(
-                f"{who} changed the dtype of {key!r} from {reference.dtype} to {value.dtype}; {remedy or 'cast it back'}"
+                f"{who} changed the dtype of {key!r} from {reference.dtype} to {value.dtype}; "
+                f"{remedy or 'cast it back'}"
             )
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise BadCheckpoint(f"{who} put NaN or infinity into {key!r}; {remedy or 'check for divisions by zero'}")

@@ -198,7 +198,7 @@ def _crossed(records: Sequence[Any], names: Names) -> Iterator[tuple[str, str, l
 
 
 def _strongest(same: Sequence[protection.Record], references: References) -> tuple[protection.Record, float | None]:
-    """Of these attacks on one match and seed, the strongest one's record, and what it recovers in their highest tier."""
+    """The record of the strongest of these attacks on one match, and what it recovers in the highest tier of them."""
     points = references.of(same[0], max((r.tier for r in same if r.tier), key=lambda tier: tier.rank))
     if points is None or not any(r.score for r in same):
         return same[0], None

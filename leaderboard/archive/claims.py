@@ -152,7 +152,8 @@ class Target:
         if remade.status != "ok":
             raise ArenaError(f"{self.release.title} could not be made again: {remade.reason}")
         if remade.provenance.code != self.official.provenance.code:
-            raise ArenaError(f"the code of {self.release.defense.spelling} has changed since; publish its records again first")
+            defense = self.release.defense.spelling
+            raise ArenaError(f"the code of {defense} has changed since; publish its records again first")
 
 
 def targets(claim: Claim, folder: Path, known: Iterable[Any]) -> list[Target]:

@@ -65,7 +65,7 @@ def answering(family):
         victim=victim,
         tasks=("a",),
         model=loaded,
-        logits=lambda model, _, inputs: model(inputs),
+        outputs=lambda model, _, inputs: model(inputs),
         unlabelled=lambda _: inputs,
     )
 
@@ -124,7 +124,9 @@ def test_dead_units_are_survived(answering, similarity):
 def test_a_group_that_no_layer_reads_by_columns_is_named(answering):
     group = answering.architecture.mlps[0]
     rows = type(group)(group.name, group.width, tuple(a for a in group.axes if a.dim == 0))
-    view = SimpleNamespace(**{**vars(answering), "architecture": SimpleNamespace(mlps=(rows,))})
+    view = SimpleNamespace(
+        **{**vars(answering), "architecture": SimpleNamespace(mlps=(rows,), attentions=(), scales=(), norms=())}
+    )
     with pytest.raises(UnsupportedArchitecture, match=group.name):
         activation_matching(view.victim, view)
 

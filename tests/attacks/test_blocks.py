@@ -117,7 +117,7 @@ def test_only_blocks_of_one_shape_change_places():
         for side in ("in", "out")
     }
     groups = tuple(MLPGroup(n, s[0], (Axis(f"{n}.in", 0), Axis(f"{n}.out", 1))) for n, s in shapes.items())
-    seen = SimpleNamespace(base=base, architecture=SimpleNamespace(mlps=groups, attentions=(), scales=()))
+    seen = SimpleNamespace(base=base, architecture=SimpleNamespace(mlps=groups, attentions=(), scales=(), norms=()))
     assert_same(block_matching(exchanged(base, groups, [2, 3, 0, 1]), seen), base)
 
 
@@ -174,7 +174,7 @@ def answering(family):
         state=state,
         victim="a",
         model=loaded,
-        logits=lambda model, _, inputs: model(inputs),
+        outputs=lambda model, _, inputs: model(inputs),
         unlabelled=lambda _: inputs,
     )
 
@@ -211,7 +211,7 @@ def passing(view, state, path):
     layer = model.get_submodule(path)
     layer.register_forward_hook(lambda _, arguments, output: seen.extend((arguments[0], output)))
     with torch.no_grad():
-        view.logits(model, "a", view.unlabelled("a"))
+        view.outputs(model, "a", view.unlabelled("a"))
     entering, leaving = (x.flatten(0, -2) for x in seen)
     ones = entering.new_ones(len(entering), 0 if layer.bias is None else 1)
     return torch.cat([entering, ones], 1), leaving
@@ -270,6 +270,8 @@ def test_a_transplant_on_random_inputs_reads_nothing_and_is_data_free(attacker):
 def test_a_transplant_of_units_that_no_layer_reads_by_columns_is_refused(answering):
     group = answering.architecture.mlps[0]
     rows = MLPGroup(group.name, group.width, tuple(axis for axis in group.axes if axis.dim == 0))
-    view = SimpleNamespace(**{**vars(answering), "architecture": SimpleNamespace(mlps=(rows,))})
+    view = SimpleNamespace(
+        **{**vars(answering), "architecture": SimpleNamespace(mlps=(rows,), attentions=(), scales=(), norms=())}
+    )
     with pytest.raises(UnsupportedArchitecture, match=group.name):
         Transplant().align(answering.state, view)

@@ -50,7 +50,8 @@ def halves(suite: Suite, task: str, seed: int) -> tuple[tuple[Tensor, Tensor], t
 def contribute(play: Play, suite: Suite, files: Files, progress: Steps) -> Played:
     """Make the uploads. Runs in the player's process; loads no test split."""
     tasks, theta0 = play.contributors[: play.malicious], suite.base()
-    assert play.attack is not None and play.target is not None
+    assert play.attack is not None
+    assert play.target is not None
     view = ContributorView(
         suite=classification(suite),
         base=theta0,

@@ -5,6 +5,7 @@ has ended, since each child could ask it for more. And its children keep its own
 would give them their parent's, on which are the current directory and the folder of the script that runs.
 """
 
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from multiprocessing import spawn
@@ -17,7 +18,7 @@ die_with_parent()
 _prepare = spawn.prepare
 
 
-def _prepare_with_own_path(data: dict[str, Any]) -> None:
+def _prepare_with_own_path(data: Mapping[str, Any]) -> None:
     """Prepare a child for its work; a main module that is not on its path is none that its work needs."""
     left_out = {"sys_path"} if _is_found(data.get("init_main_from_name")) else {"sys_path", "init_main_from_name"}
     _prepare({name: value for name, value in data.items() if name not in left_out})

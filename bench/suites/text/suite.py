@@ -22,7 +22,6 @@ import torch.nn.functional as F
 from filelock import FileLock
 from torch import Tensor, nn
 
-from mergearena import __version__
 from mergearena.bench.errors import ArenaError
 from mergearena.bench.files import checkpoints
 from mergearena.bench.files.checkpoints import StateDict
@@ -187,7 +186,7 @@ class TextSuite(Classification):
     def key(self) -> str:
         """Sixteen hex digits over everything that the fine-tuned models depend on."""
         depends = {
-            "version": __version__,
+            "version": self.version,
             "recipe": asdict(Recipe()),
             "logit_scale": LOGIT_SCALE,
             "longest": LONGEST,

@@ -12,7 +12,7 @@ import pytest
 from mergearena.bench.cli.stopping import Stopped, stoppable
 from mergearena.bench.games import archive
 from mergearena.bench.records import places
-from paths import TESTS
+from paths import ROOT, TESTS
 
 PLUGIN = """
 import time
@@ -63,8 +63,8 @@ def test_a_run_ends_at_once_and_keeps_what_it_finished(tmp_path, number, code, t
     plugin, root = tmp_path / "waits.py", tmp_path / "r"
     plugin.write_text(PLUGIN)
     where = ["--plugin", str(plugin), "--records", str(root), "--out", str(tmp_path / "o.json"), "--jobs", "2"]
-    command = [sys.executable, "-m", "bench", "run", "--track", track, "--suite", "tiny_suite:TinySuite"]
-    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    command = [sys.executable, "-m", "mergearena.bench", "run", "--track", track, "--suite", "tiny_suite:TinySuite"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(ROOT)])}
     options = [*TRACKS[track], *where, "--timeout", "600"]
     run = subprocess.Popen(
         [*command, *options], env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts

@@ -5,6 +5,7 @@ import shutil
 import sysconfig
 from pathlib import Path
 
+import barred
 import intruder
 import pytest
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.skipif(confine.supported() is not None, reason="this sy
 
 BARRED = ("PermissionError EPERM", "PermissionError EACCES")
 TRIES = {
-    **dict.fromkeys(intruder.BARRED, BARRED),
+    **dict.fromkeys(barred.BARRED, BARRED),
     "takes_shared_memory": ("OSError ENOMEM",),
     "takes_memory": ("MemoryError",),
     "opens_three_hundred_files": ("OSError EMFILE",),

@@ -41,7 +41,7 @@ from mergearena.bench.runner.executors.limits import Limits
 from mergearena.bench.runner.provenance import code_of
 from mergearena.bench.runner.run import run as play_all
 from mergearena.bench.runner.store import Store
-from paths import TESTS
+from paths import ROOT, TESTS
 from tiny_suite import TinySuite
 
 HOSTILE = TESTS / "hostile.py"
@@ -227,7 +227,8 @@ def command(root, *options):
     ]
 
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(TESTS)}
+# The root, too: a folder of tests is called mergearena, and would be taken for the package.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(ROOT)])}
 GRID = [
     *("--defense", "params", "--defense", "params(scaling=symmetric)", "--seed", "0"),
     *("--attack", NAIVE, "--attack", "weight-matching > dare"),

@@ -97,7 +97,7 @@ def test_names_are_the_texts_with_their_places():
 
 
 def test_two_names_of_one_spelling_each_have_their_rows():
-    """At its default, ties(density={}) is spelled as the reference beside it: both curves go through what was played."""
+    """At its default, ties(density={}) is spelled like the reference beside it: both curves have the value there."""
     given, rows = ("ties(density={})", "ties"), []
     for value, share in (("0.1", 0.8), ("0.2", 0.9)):
         swept = "identity > ties" if value == "0.2" else f"identity > ties(density={value})"

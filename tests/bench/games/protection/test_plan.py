@@ -1,5 +1,6 @@
 """The plan: what is shared is played once, and an id changes exactly with what decides the outcome."""
 
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from mergearena.bench import suites
 from mergearena.bench.errors import ArenaError, UnknownName
+from mergearena.bench.games.base import Files
 from mergearena.bench.games.match import parse_tasks, spell
 from mergearena.bench.games.protection import Match, Play, draw_examples, plan, presets
 from mergearena.bench.games.protection.grid import _within
@@ -118,6 +120,31 @@ def test_the_id_changes_with_nothing_else(checkpoints):
 def test_a_release_has_no_donors_in_its_id():
     ids = {replace(PLAY, donors=donors).needs.id for donors in (("b",), ("c",), ("b", "c"))}
     assert ids == {Play(protocol=PROTOCOL, victim="a", seed=0, defense=PARAMS).id}
+
+
+def test_a_play_survives_the_way_to_another_process():
+    again = pickle.loads(pickle.dumps(PLAY))  # our own
+    assert again == PLAY
+    assert (again.id, again.defense, again.attack) == (PLAY.id, PARAMS, TIES)
+    assert hash(again.attack) == hash(TIES)
+
+
+def test_a_play_reaches_its_process_before_its_players_are_known_there(registering, tiny):
+    def same(victim, view):
+        """Change nothing."""
+        return dict(victim)
+
+    registry.register("defense")("arrives-later")(same)
+    suite = f"{type(tiny).__module__}:{type(tiny).__name__}"
+    play = Play(protocol=replace(PROTOCOL, suite=suite), victim="a", seed=0, defense=parse_defense("arrives-later"))
+    registry.forget(registry.find("arrives-later"))
+    sent = pickle.loads(pickle.dumps(play.sent()))  # our own
+    seen = sent.suite(Files())
+    with pytest.raises(UnknownName, match="arrives-later"):
+        sent.run(seen, Files(), lambda done, total: None)
+    registry.register("defense")("arrives-later")(same)
+    made = sent.run(seen, Files(), lambda done, total: None).tensors
+    assert made.keys() == tiny.finetuned("a").keys()
 
 
 def test_examples_are_drawn_by_seed_from_the_training_split(tiny):
