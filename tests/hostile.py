@@ -40,6 +40,12 @@ def writes_nan(victim, view):
     return {**victim, "proj": torch.full_like(victim["proj"], float("nan"))}
 
 
+@defenses.register("overflows")
+def overflows(victim, view):
+    """Return finite weights whose answers are not."""
+    return {**victim, "proj": torch.full_like(victim["proj"], 3e38)}
+
+
 @defenses.register("returns-nothing")
 def returns_nothing(victim, view):
     """Forget to return."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+import warnings
+from typing import Annotated, TextIO
 
 import typer
 
@@ -21,7 +22,7 @@ from mergearena.bench.cli.console import console as _console
 from mergearena.bench.cli.options import takes
 from mergearena.bench.cli.stopping import Stopped, stoppable
 from mergearena.bench.cli.zoo import zoo_app
-from mergearena.bench.errors import ArenaError
+from mergearena.bench.errors import ArenaError, ArenaWarning
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -92,9 +93,10 @@ def version(
 
 
 def main() -> None:
-    """Run the command; user errors become one line and an exit code."""
+    """Run the command; user errors become one line and an exit code, warnings one line."""
     try:
-        with stoppable():
+        with stoppable(), warnings.catch_warnings():
+            warnings.showwarning = _warn
             app()
     except ArenaError as error:
         _console(stderr=True).print(f"[bold red]error:[/] {_escaped(str(error))}", highlight=False)
@@ -105,6 +107,21 @@ def main() -> None:
     except Stopped as stopped:
         _console(stderr=True).print("interrupted; finished plays are recorded: run the same command to go on")
         os._exit(stopped.exit_code)  # unloading torch, as an exit does, takes seconds, and there is nothing to lose
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """One line for this project's warnings, and Python's own form for all others."""
+    if issubclass(category, ArenaWarning):
+        _console(stderr=True).print(f"[bold yellow]warning:[/] {_escaped(str(message))}", highlight=False)
+    else:
+        (file or sys.stderr).write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 def _escaped(text: str) -> str:

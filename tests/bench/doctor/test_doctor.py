@@ -253,7 +253,7 @@ def test_the_whole_examination_catches_everything_and_leaves_nothing(tmp_path):
     temporary.mkdir()
     # A process of its own, as others keep temporary folders until they end; torch's cache is to stay.
     environment = os.environ | {"TMPDIR": str(temporary), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
-    doctor = [sys.executable, "-m", "bench", "doctor"]
+    doctor = [sys.executable, "-m", "mergearena.bench", "doctor"]
     done = subprocess.run(doctor, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(temporary.rglob("*")) == []

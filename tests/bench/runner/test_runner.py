@@ -78,6 +78,7 @@ MISBEHAVIOURS = {
     "changes-a-shape": ("failed", "changed the shape of 'proj'"),
     "changes-a-dtype": ("failed", "changed the dtype of"),
     "writes-nan": ("failed", "put NaN or infinity into 'proj'"),
+    "overflows": ("failed", "overflows on a: answers NaN or infinity on 'a'"),
     "returns-nothing": ("failed", "returned NoneType"),
     "raises": ("failed", "RuntimeError: boom"),
     "exits": ("crashed", "exit code 7"),

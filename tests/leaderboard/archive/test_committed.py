@@ -242,7 +242,7 @@ def test_the_same_records_give_the_same_bytes_whatever_order_locale_and_hashing(
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
     environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
-    command = [sys.executable, "-m", "bench", "leaderboard", "build", "--board", str(other)]
+    command = [sys.executable, "-m", "mergearena.bench", "leaderboard", "build", "--board", str(other)]
     subprocess.run(command, env=environment, check=True, capture_output=True)
     assert {name: (other / name).read_bytes() for name in expected} == expected
 

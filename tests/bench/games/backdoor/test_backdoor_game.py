@@ -262,6 +262,7 @@ def test_scores_of_a_record(played):
     record = play.record(
         id=play.id,
         suite=SUITE,
+        metric="accuracy",
         seed=0,
         key="k",
         examples=4,
