@@ -28,7 +28,6 @@ REALISTIC = 0.1
 def view():
     from open_clip.model import _build_vision_tower
 
-
     config = {"layers": LAYERS, "width": WIDTH, "head_width": 64, "patch_size": 32, "image_size": 224}
     torch.manual_seed(0)
     model = _build_vision_tower(512, config)

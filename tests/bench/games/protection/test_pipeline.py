@@ -244,7 +244,7 @@ def test_a_chain_applies_its_links_from_left_to_right():
 
 def test_a_pipeline_aligns_then_merges_the_victim_first_then_recovers():
     released, donor = {"w": torch.tensor([3.0, 4.0])}, {"w": torch.tensor([10.0, 20.0])}
-    view = SimpleNamespace(released=released, victim="a", donors={"b": donor})
+    view = SimpleNamespace(suite=SimpleNamespace(ties={}), released=released, victim="a", donors={"b": donor})
     seen = []
     pipeline = Pipeline((Scale(2), Shift(1)), Difference(), (Shift(5), Scale(3)))
 
