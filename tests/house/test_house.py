@@ -64,7 +64,7 @@ def test_every_import_keeps_the_contracts(copied):
         ("bench/study/sweep.py", "from mergearena.leaderboard.board import build", "board"),
         ("bench/games/protection/plan.py", "from mergearena.bench.games.backdoor import plan as other", "games"),
         ("leaderboard/protection/rows.py", "from mergearena.leaderboard.backdoor import rows", "boards"),
-        ("bench/files/atomic.py", "from mergearena.bench.files import tables", "circles"),
+        ("leaderboard/charts/palette.py", "from mergearena.leaderboard.page import render", "circles"),
     ],
 )
 def test_a_planted_import_breaks_its_contract(copied, file, line, contract):

@@ -115,6 +115,17 @@ def test_success_on_hand_made_predictions():
     assert success(suite, state, inputs[:2], labels[:2], "a", everywhere, Target("a", 0)) == (0.0, 0.0)
 
 
+def test_an_answer_that_is_not_finite_is_neither_the_target_nor_right():
+    class Silent(ByMean):
+        def features(self, model, inputs):
+            return super().features(model, inputs) * torch.nan
+
+    suite, state = Silent(), suites.get(SUITE).base()
+    everywhere = Patch(torch.full((3, 14, 14), 1.0), torch.ones(14, 14))
+    dark, other = -torch.ones(2, 3, 14, 14), torch.ones(2, dtype=torch.int64)
+    assert success(suite, state, dark, other, "a", everywhere, Target("a", 0)) == (0.0, 0.0)
+
+
 def test_on_another_task_the_target_competes_with_the_tasks_own_classes():
     """Brightness 1: b's classes get 0.5 and -0.9, a's class 0 gets 1, a's class 1 gets -1."""
     suite, state = ByMean(), suites.get(SUITE).base()
