@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mergearena.bench.records.text import canonical_sha256
+
 
 def identify(parts: Mapping[str, Any]) -> str:
     """SHA-256 of the canonical JSON of what identifies a play."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return canonical_sha256(parts)
 
 
 def sha256(path: Path) -> str:

@@ -14,17 +14,12 @@ from pathlib import Path
 from string import Template
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from mergearena.bench.errors import ArenaError, UnknownName
+from mergearena.bench.records.fields import Strict
 
 Lists = Mapping[str, tuple[str, ...]]
-
-
-class Strict(BaseModel):
-    """What a file may say, and nothing else."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Grid(Strict):
@@ -38,7 +33,7 @@ class Grid(Strict):
 
 
 class _Shared(Strict):
-    fragments: dict[str, str] = {}
+    fragments: dict[str, str] = Field(default_factory=dict)
     lists: dict[str, tuple[str, ...]]
 
 
@@ -76,8 +71,8 @@ def read_presets(folder: Path, grid: type[G]) -> Presets[G]:
     Raises:
         ArenaError: a file does not fit; the message names it and the place.
     """
-    shared = read_toml(folder / "lists.toml", _Shared)
     path = folder / "lists.toml"
+    shared = read_toml(path, _Shared)
     lists: dict[str, tuple[str, ...]] = {}
     for name, items in shared.lists.items():
         lists[name] = _spelled(items, shared.fragments, lists, f"{path}: {name}")

@@ -41,9 +41,12 @@ UPGRADES: dict[int, Callable[[Fields], Fields]] = {1: lambda fields: fields | {"
 
 def digest(fields: Mapping[str, Any]) -> str:
     """SHA-256 of the canonical JSON (sorted keys, no spaces, ASCII) of fields; one named ``digest`` is left out."""
-    rest = {name: value for name, value in fields.items() if name != "digest"}
-    canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return canonical_sha256({name: value for name, value in fields.items() if name != "digest"})
+
+
+def canonical_sha256(fields: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical JSON of fields."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def to_text(fields: Mapping[str, Any]) -> str:

@@ -29,7 +29,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
+from pydantic import Field, NonNegativeInt, ValidationError, model_validator
 
 from mergearena.bench.errors import ArenaError
 from mergearena.bench.files import checkpoints
@@ -43,13 +43,10 @@ from mergearena.bench.games.protocol import protocol
 from mergearena.bench.players.player import AttackConfig
 from mergearena.bench.players.tier import Tier
 from mergearena.bench.records.cost import Cost
+from mergearena.bench.records.fields import Strict
 from mergearena.leaderboard.archive.submission import BadSubmission, Name
 
 UNVERIFIED = "handed in as weights: tier and cost are as declared, and how they were made was not replayed"
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class HandedIn(Attack):
@@ -72,7 +69,7 @@ class HandedIn(Attack):
         raise ArenaError(f"{self.spelling} was handed in as weights and cannot be played")
 
 
-class Merged(_Strict):
+class Merged(Strict):
     """One merged model."""
 
     file: Path
@@ -82,7 +79,7 @@ class Merged(_Strict):
     seed: int
 
 
-class Claim(_Strict):
+class Claim(Strict):
     """What somebody says breaks a defense."""
 
     name: Name

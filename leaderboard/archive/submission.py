@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from mergearena.bench.errors import ArenaError
 from mergearena.bench.files import atomic
@@ -34,6 +34,7 @@ from mergearena.bench.files.hashing import sha256
 from mergearena.bench.games import archive
 from mergearena.bench.players.identity import identity_of_file
 from mergearena.bench.players.registry import NAMED_PATTERN
+from mergearena.bench.records.fields import Strict
 from mergearena.bench.records.record import Record
 from mergearena.leaderboard.board.parts import SubmissionPart
 
@@ -54,11 +55,7 @@ class BadSubmission(ArenaError):
         self.remedy = remedy
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
-
-
-class Code(_Strict):
+class Code(Strict):
     """The file that registers the submitted players."""
 
     file: Annotated[str, Field(pattern=r"^\w+\.py$")]
@@ -72,7 +69,7 @@ class Code(_Strict):
         return tuple(name for name, code in record.provenance.code.items() if code in (self.sha256, self.identity))
 
 
-class Submission(_Strict):
+class Submission(Strict):
     """What ``submission.json`` says."""
 
     schema_version: Literal[1] = 1

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
-from mergearena.bench.records.fields import Share
+from mergearena.bench.records.fields import Share, Strict
 
 
-class Part(BaseModel):
+class Part(Strict):
     """Anything on a board."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class IntervalPart(Part):
